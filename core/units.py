@@ -1,0 +1,61 @@
+"""Sizes and durations as people write them: the only parser of "64MiB" and "250ms".
+
+Settings are written with a unit and carried as `ByteSize` (an int, bytes) and `Duration` (a float, seconds).
+"""
+
+from __future__ import annotations
+
+import re
+
+from .errors import Refused
+
+KIB = 1024
+MIB = 1024 * KIB
+GIB = 1024 * MIB
+
+_SIZE_UNITS = {
+    "": 1, "b": 1,
+    "kb": 1000, "mb": 1000**2, "gb": 1000**3, "tb": 1000**4,
+    "kib": KIB, "mib": MIB, "gib": GIB, "tib": 1024 * GIB,
+}  # fmt: skip
+_TIME_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+_QUANTITY = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*\Z")
+
+
+class ByteSize(int):
+    """A number of bytes."""
+
+    @classmethod
+    def parse(cls, text: str | int) -> ByteSize:
+        if isinstance(text, int):
+            return cls(text)
+        match = _QUANTITY.match(text)
+        if match is None or (unit := _SIZE_UNITS.get(match[2].lower())) is None:
+            raise Refused(f"{text!r} is not a size such as 512KiB, 64MiB or 2GB")
+        return cls(round(float(match[1]) * unit))
+
+    def __str__(self) -> str:
+        for unit, name in ((GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB")):
+            if self and self % unit == 0:
+                return f"{int(self) // unit}{name}"
+        return f"{int(self)}B"
+
+
+class Duration(float):
+    """A number of seconds."""
+
+    @classmethod
+    def parse(cls, text: str | float) -> Duration:
+        if isinstance(text, int | float):
+            return cls(text)
+        match = _QUANTITY.match(text)
+        if match is None or (unit := _TIME_UNITS.get(match[2].lower())) is None:
+            raise Refused(f"{text!r} is not a duration such as 250ms, 10s, 5m, 12h or 7d")
+        return cls(float(match[1]) * unit)
+
+    def __str__(self) -> str:
+        seconds = float(self)
+        for unit, name in ((86400, "d"), (3600, "h"), (60, "m"), (1, "s")):
+            if seconds and seconds % unit == 0:
+                return f"{int(seconds // unit)}{name}"
+        return f"{seconds * 1000:g}ms"
