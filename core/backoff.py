@@ -19,7 +19,7 @@ class Backoff:
         return self._attempts
 
     def next(self) -> float:
-        ceiling = min(self._cap_s, self._first_s * 2 ** min(self._attempts, 30))
+        ceiling = min(self._cap_s, self._first_s * 2.0 ** min(self._attempts, 30))
         self._attempts += 1
         # never exactly zero: a zero pause in a loop is a busy loop
         return max(self._first_s / 10, self._rng.random() * ceiling)

@@ -1,0 +1,58 @@
+# headwater: `make demo` shows it, `make test` proves it. Both set up what they need in .venv and .cache.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+LEAVES := $(shell find core edge cloud -name '*.pyx' -not -path '*/build/*')
+
+.PHONY: help setup setup-test demo test test-slow bench check fmt docs clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+setup: $(VENV)/.installed ## an environment in .venv that runs headwater and the demo
+
+$(VENV)/.installed: pyproject.toml setup.py $(LEAVES)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "headwater needs Python 3.11 or newer: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@echo "setting up $(VENV) (about a minute the first time)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[demo]'
+	@touch $@
+
+setup-test: $(VENV)/.installed-test ## the same with what the tests need (Debian packages and Kafka's jars too, where it may)
+
+$(VENV)/.installed-test: $(VENV)/.installed tests/setup.sh tests/interop/apache/pom.xml
+	@echo "setting up what the tests need (a minute or two the first time)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@sh tests/setup.sh
+	@touch $@
+
+demo: setup ## edge, cloud and lake on this machine in under a minute, killed twice, and proven
+	@$(BIN)/headwater demo $(DEMO)
+
+test: setup-test check ## everything that fits in ten minutes on two cores
+	$(BIN)/python -m pytest -q -m "not slow" $(PYTEST)
+
+test-slow: setup-test ## what takes longer: more seeds, more kills
+	$(BIN)/python -m pytest -q -m slow --timeout=3600 $(PYTEST)
+
+bench: setup-test ## measure side by side and write docs/benchmarks.md
+	$(BIN)/python -m tests.bench $(BENCH)
+
+check: setup-test ## style, types and the direction of imports
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/mypy --no-error-summary
+	@$(BIN)/lint-imports --no-cache > .cache/imports.txt || { cat .cache/imports.txt; exit 1; }
+
+fmt: setup-test ## format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+docs: setup-test ## regenerate what is generated: deploy/headwater.example.toml
+	$(BIN)/headwater config --example > deploy/headwater.example.toml
+
+clean: ## remove what was built, not .venv
+	rm -rf build dist *.egg-info .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find core edge cloud -name '*.so' -delete

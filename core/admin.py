@@ -1,0 +1,108 @@
+"""The small HTTP door beside each daemon: GET /healthz, /readyz, /metrics.
+
+  /healthz  200 while the event loop turns
+  /readyz   200 when `readiness()` gives no reason against, else 503 with the reasons, one per line
+  /metrics  Prometheus text
+
+Knows nothing else of HTTP: one request a connection, GET and HEAD only, a bounded head, a deadline. Loopback by default.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from .errors import Refused
+
+# A probe's request is a few hundred bytes; browsers send up to about 4 KiB of cookies and hints.
+HEAD_BYTES_MAX = 8192
+REQUEST_SECONDS_MAX = 10.0
+_TEXT = "text/plain; charset=utf-8"
+
+Readiness = Callable[[], list[str]]
+
+
+class AdminServer:
+    """Serves until closed. `readiness` returns the reasons why the daemon cannot serve; none means ready."""
+
+    def __init__(
+        self, host: str, port: int, *, registry: CollectorRegistry, readiness: Readiness
+    ) -> None:
+        self._host = host
+        self._port = port
+        self._registry = registry
+        self._readiness = readiness
+        self._server: asyncio.Server | None = None
+
+    @property
+    def port(self) -> int:
+        """The port listened on, also where 0 was asked for."""
+        assert self._server is not None, "started"
+        return int(self._server.sockets[0].getsockname()[1])
+
+    async def start(self) -> None:
+        """Raises Refused when the address cannot be listened on."""
+        try:
+            self._server = await asyncio.start_server(
+                self._serve, self._host, self._port, limit=HEAD_BYTES_MAX
+            )
+        except OSError as error:
+            raise Refused(
+                f"http address {self._host}:{self._port} cannot be listened on: {error.strerror}",
+                hint="--http HOST:PORT with a free port",
+            ) from error
+
+    async def close(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            await self._server.wait_closed()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            async with asyncio.timeout(REQUEST_SECONDS_MAX):
+                head = await reader.readuntil(b"\r\n\r\n")
+                writer.write(self._answer(head))
+                await writer.drain()
+        except (TimeoutError, OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+            pass  # a probe that went away, or not a probe at all: its connection is all that ends
+        finally:
+            writer.close()
+
+    def _answer(self, head: bytes) -> bytes:
+        method, _, rest = head.partition(b" ")
+        path = rest.partition(b" ")[0].partition(b"?")[0]
+        if method not in (b"GET", b"HEAD"):
+            return _response(405, "only GET\n", method)
+        if path == b"/healthz":
+            return _response(200, "ok\n", method)
+        if path == b"/readyz":
+            reasons = self._readiness()
+            return _response(
+                503 if reasons else 200, "\n".join(reasons or ["ready"]) + "\n", method
+            )
+        if path == b"/metrics":
+            return _response(200, generate_latest(self._registry), method, CONTENT_TYPE_LATEST)
+        return _response(404, "try /healthz, /readyz or /metrics\n", method)
+
+
+_REASONS = {200: "OK", 404: "Not Found", 405: "Method Not Allowed", 503: "Service Unavailable"}
+
+
+def _response(status: int, body: str | bytes, method: bytes, kind: str = _TEXT) -> bytes:
+    content = body.encode() if isinstance(body, str) else body
+    head = (
+        f"HTTP/1.1 {status} {_REASONS[status]}\r\nContent-Type: {kind}\r\n"
+        f"Content-Length: {len(content)}\r\nConnection: close\r\n\r\n"
+    )
+    return head.encode() + (b"" if method == b"HEAD" else content)
+
+
+def split_address(text: str, *, key: str) -> tuple[str, int]:
+    """ "HOST:PORT" or "[::1]:PORT". Raises Refused naming the setting."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isdigit() or int(port) > 65535:
+        raise Refused(f"{key} must be HOST:PORT, not {text!r}")
+    return host.strip("[]") or "127.0.0.1", int(port)

@@ -1,0 +1,276 @@
+"""Settings: values a user tunes, from a TOML file, the environment and flags, each with its origin.
+
+Rule: flags override the environment, which overrides the file, which overrides defaults; the origin of every value can be
+shown. Settings are frozen msgspec structs and hold values only, never components (SlateDB RFC 0010). A wrong key or value
+raises Misconfigured with the file (or variable, or flag), the key and the nearest valid key; the command line turns that
+into exit status 78 (sysexits EX_CONFIG), so that systemd does not restart into the same mistake.
+
+`[edge.journal] bytes_max` in the file is `HEADWATER_EDGE__JOURNAL__BYTES_MAX` in the environment.
+Only this file reads the environment.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import inspect
+import itertools
+import os
+import re
+import textwrap
+import tomllib
+import typing
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Generic, NamedTuple, TypeVar
+
+import msgspec
+
+from .errors import Misconfigured, Refused
+from .units import ByteSize, Duration
+
+T = TypeVar("T", bound=msgspec.Struct)
+Tree = dict[str, object]
+
+SECTIONS = ("edge", "cloud", "sink")
+_PREFIX = "HEADWATER_"
+_WHERE = re.compile(r" - at `\$\.?(?P<path>[^`]*)`\Z")
+_UNKNOWN = re.compile(r"unknown field `(?P<field>[^`]*)`")
+
+
+class Field(NamedTuple):
+    """One setting as a reader sees it: dotted key below the section, type, default and its documentation."""
+
+    key: str
+    type: object
+    default: object
+    doc: str
+
+
+class Loaded(NamedTuple, Generic[T]):
+    """The settings and, for each dotted key that was set, where it was set. Other keys are defaults."""
+
+    value: T
+    origins: dict[str, str]
+
+
+def environment() -> Mapping[str, str]:
+    return os.environ
+
+
+def load(
+    kind: type[T],
+    *,
+    section: str,
+    file: Path | None,
+    environ: Mapping[str, str],
+    flags: Mapping[str, object],
+) -> Loaded[T]:
+    """Merge the sources and convert. `flags` maps dotted keys to the values given, None for those not given.
+
+    Raises Misconfigured.
+    """
+    tree: Tree = {}
+    origins: dict[str, str] = {}
+    if file is not None:
+        _merge(tree, origins, _read(file, section), f"file {file}")
+    for key, (name, text) in _from_environment(section, environ).items():
+        _put(tree, origins, key, _parse(text), f"environment {name}")
+    for key, value in flags.items():
+        if value is not None:
+            _put(tree, origins, key, value, f"flag --{key.replace('_', '-')}")
+    try:
+        value = msgspec.convert(tree, type=kind, strict=False, dec_hook=_decode_unit)
+    except msgspec.ValidationError as error:
+        raise _explain(error, kind, section, origins) from None
+    return Loaded(value, origins)
+
+
+def fields(kind: type[msgspec.Struct], prefix: str = "") -> Iterator[Field]:
+    """Every setting below `kind`, depth first, in the order of declaration."""
+    docs = _docs(kind)
+    for field in msgspec.structs.fields(kind):
+        inner = _struct_of(field.type)
+        key = prefix + field.name
+        if inner is not None and not _is_list(field.type):
+            yield from fields(inner, f"{key}.")
+            continue
+        default = field.default
+        if default is msgspec.NODEFAULT and field.default_factory is not msgspec.NODEFAULT:
+            default = field.default_factory()
+        yield Field(key, field.type, default, docs.get(field.name, ""))
+
+
+def value_of(settings: msgspec.Struct, key: str) -> object:
+    value: object = settings
+    for name in key.split("."):
+        value = getattr(value, name)
+    return value
+
+
+def literal(value: object) -> str:
+    """A value as TOML writes it."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, ByteSize | Duration):
+        return f'"{value}"'
+    if isinstance(value, int | float):
+        return str(value)
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(literal(item) for item in value) + "]"
+    if isinstance(value, msgspec.Struct):
+        pairs = ((f.name, getattr(value, f.name)) for f in msgspec.structs.fields(type(value)))
+        return "{ " + ", ".join(f"{k} = {literal(v)}" for k, v in pairs if v is not None) + " }"
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{k} = {literal(v)}" for k, v in value.items()) + " }"
+    return '"' + str(value).replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _read(file: Path, section: str) -> Tree:
+    try:
+        document = tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise Misconfigured(f"{file}: no such configuration file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise Misconfigured(f"{file}: cannot be read: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise Misconfigured(f"{file}: not valid TOML: {error}") from None
+    for name in document:
+        if name not in SECTIONS:
+            raise Misconfigured(f"{file}: unknown section [{name}]{_nearest(name, SECTIONS)}")
+    table = document.get(section, {})
+    if not isinstance(table, dict):
+        raise Misconfigured(f"{file}: [{section}] must be a table")
+    return table
+
+
+def _from_environment(section: str, environ: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    start = f"{_PREFIX}{section.upper()}__"
+    return {
+        name[len(start) :].lower().replace("__", "."): (name, text)
+        for name, text in sorted(environ.items())
+        if name.startswith(start)
+    }
+
+
+def _parse(text: str) -> object:
+    """A list or table is written as TOML; everything else is the text itself."""
+    if text[:1] in "[{":
+        try:
+            return tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            return text
+    return text
+
+
+def _merge(tree: Tree, origins: dict[str, str], table: Tree, origin: str, prefix: str = "") -> None:
+    for name, value in table.items():
+        key = prefix + name
+        if isinstance(value, dict):
+            inner = tree.setdefault(name, {})
+            assert isinstance(inner, dict), "the file is merged first"
+            _merge(inner, origins, value, origin, f"{key}.")
+            if not value:
+                origins[key] = origin
+        else:
+            tree[name] = value
+            origins[key] = origin
+
+
+def _put(tree: Tree, origins: dict[str, str], key: str, value: object, origin: str) -> None:
+    *parents, name = key.split(".")
+    for parent in parents:
+        inner = tree.setdefault(parent, {})
+        if not isinstance(inner, dict):
+            raise Misconfigured(f"{origin}: {parent!r} is not a table")
+        tree = inner
+    tree[name] = value
+    origins[key] = origin
+
+
+def _decode_unit(kind: type, value: object) -> object:
+    try:
+        if kind is ByteSize and isinstance(value, str | int):
+            return ByteSize.parse(value)
+        if kind is Duration and isinstance(value, str | int | float):
+            return Duration.parse(value)
+    except Refused as error:
+        raise ValueError(str(error)) from None
+    raise ValueError(f"expected a {kind.__name__}, got {value!r}")
+
+
+def _explain(
+    error: msgspec.ValidationError,
+    kind: type[msgspec.Struct],
+    section: str,
+    origins: dict[str, str],
+) -> Misconfigured:
+    text = str(error)
+    where = _WHERE.search(text)
+    path = where["path"] if where else ""
+    reason = _WHERE.sub("", text)
+    unknown = _UNKNOWN.search(reason)
+    if unknown:
+        key = ".".join(part for part in (path, unknown["field"]) if part)
+        known = [field.key for field in fields(kind)]
+        names = (
+            [name.name for name in msgspec.structs.fields(inner)]
+            if (inner := _at(kind, path))
+            else []
+        )
+        hint = _nearest(unknown["field"], names) or _nearest(key, known)
+        return Misconfigured(f"{_origin(key, origins)}: unknown key {section}.{key}{hint}")
+    key = re.sub(r"\[[^]]*\]", "", path)
+    return Misconfigured(f"{_origin(key, origins)}: {section}.{path or '*'}: {reason}")
+
+
+def _origin(key: str, origins: dict[str, str]) -> str:
+    for known, origin in origins.items():
+        if known == key or known.startswith(f"{key}.") or key.startswith(known):
+            return origin
+    return "configuration"
+
+
+def _at(kind: type[msgspec.Struct], path: str) -> type[msgspec.Struct] | None:
+    current: type[msgspec.Struct] | None = kind
+    for part in path.split(".") if path else []:
+        name = part.partition("[")[0]
+        found = [f for f in msgspec.structs.fields(current) if f.name == name] if current else []
+        current = _struct_of(found[0].type) if found else None
+    return current
+
+
+def _nearest(name: str, known: typing.Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f" (nearest: {close[0]})" if close else ""
+
+
+def _struct_of(kind: object) -> type[msgspec.Struct] | None:
+    for candidate in (kind, *typing.get_args(kind)):
+        if isinstance(candidate, type) and issubclass(candidate, msgspec.Struct):
+            return candidate
+    return None
+
+
+def _is_list(kind: object) -> bool:
+    return typing.get_origin(kind) in (list, tuple, dict)
+
+
+def _docs(kind: type[msgspec.Struct]) -> dict[str, str]:
+    """The string literal under each field of the class, as its documentation."""
+    try:
+        source = inspect.getsource(kind)
+    except (
+        OSError
+    ):  # no source at hand, as in a frozen build: settings work, without their documentation
+        return {}
+    body = typing.cast("ast.ClassDef", ast.parse(textwrap.dedent(source)).body[0]).body
+    return {
+        field.target.id: inspect.cleandoc(text.value.value)
+        for field, text in itertools.pairwise(body)
+        if isinstance(field, ast.AnnAssign)
+        and isinstance(field.target, ast.Name)
+        and isinstance(text, ast.Expr)
+        and isinstance(text.value, ast.Constant)
+        and isinstance(text.value.value, str)
+    }

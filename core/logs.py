@@ -1,0 +1,34 @@
+"""Logging, set up once at the rim: JSON lines unless a person is watching.
+
+An event is a short constant phrase in lower case; facts are keys with units. Nothing above debug is logged per message,
+a state is logged when it changes, and payloads are never logged.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import structlog
+
+
+def configure(*, level: str = "info") -> None:
+    out = sys.stderr
+    interactive = out.isatty()
+    renderer: structlog.typing.Processor = (
+        structlog.dev.ConsoleRenderer()
+        if interactive
+        else structlog.processors.JSONRenderer(sort_keys=True)
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
+        logger_factory=structlog.WriteLoggerFactory(file=out),
+        cache_logger_on_first_use=True,
+    )

@@ -1,0 +1,31 @@
+"""Run the broker on the device: MQTT in, a durable partitioned log, replication upward.
+
+A PUBACK leaves only after the record's commit has been synced to disk. SIGTERM drains and exits 0.
+Flags override HEADWATER_EDGE__* variables, which override [edge] in the file.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from ..core import logs
+from .settings import add_config_flag, load
+
+KEYS = ("name", "data_dir", "mqtt", "uplink", "http")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    add_config_flag(parser)
+    parser.add_argument("--name", help="what this edge is called; part of every record's address")
+    parser.add_argument("--data-dir", metavar="DIR", help="where the log and the state are kept")
+    parser.add_argument("--mqtt", metavar="HOST:PORT", help="where to listen for MQTT")
+    parser.add_argument("--uplink", metavar="URL", help="kafka://HOST:PORT[,HOST:PORT…] or none")
+    parser.add_argument("--http", metavar="HOST:PORT", help="where to serve /readyz and /metrics")
+
+
+def run(options: argparse.Namespace) -> int:
+    from ..edge.daemon import main
+    from ..edge.settings import EdgeSettings
+
+    logs.configure()
+    return main(load(EdgeSettings, "edge", options, KEYS).value)

@@ -1,0 +1,34 @@
+#!/bin/sh
+# What the tests need beside Python packages. Whatever cannot be had here is skipped by its tests, with the reason;
+# with CI=true they fail instead (tests/requirements.py).
+set -eu
+cd "$(dirname "$0")/.."
+mkdir -p .cache
+
+wanted=""
+for program in mosquitto kcat; do
+    command -v "$program" >/dev/null || [ -x "/usr/sbin/$program" ] || wanted="$wanted $program"
+done
+if [ -n "$wanted" ]; then
+    if command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
+        echo "installing$wanted"
+        export DEBIAN_FRONTEND=noninteractive
+        # a policy of "do not start services": the tests start their own, on their own ports
+        { apt-get -qq update && RUNLEVEL=1 apt-get -qq install -y --no-install-recommends $wanted; } \
+            >.cache/apt.log 2>&1 || { echo "apt-get failed, see .cache/apt.log"; }
+    else
+        echo "not installed here:$wanted (needs apt-get and root)"
+    fi
+fi
+
+jars=.cache/kafka/jars
+if [ ! -d "$jars" ]; then
+    if command -v mvn >/dev/null && command -v java >/dev/null; then
+        echo "fetching Apache Kafka's jars"
+        mvn --quiet --batch-mode --file tests/interop/apache/pom.xml dependency:copy-dependencies \
+            -DincludeScope=runtime -DoutputDirectory="$PWD/$jars.part" >.cache/maven.log 2>&1 &&
+            mv "$jars.part" "$jars" || { echo "maven failed, see .cache/maven.log"; }
+    else
+        echo "not fetched here: Apache Kafka's jars (needs mvn and java)"
+    fi
+fi
