@@ -133,7 +133,7 @@ def test_each_room_is_one_folder_with_two_names(room: str) -> None:
 
 
 def test_nothing_named_core_reaches_site_packages(tmp_path: Path) -> None:
-    look = "import importlib.util as u; print([n for n in %r if u.find_spec(n)])" % (ROOMS,)
+    look = f"import importlib.util as u; print([n for n in {ROOMS!r} if u.find_spec(n)])"
     out = subprocess.run(
         [sys.executable, "-c", look], cwd=tmp_path, capture_output=True, text=True, check=True
     )

@@ -39,14 +39,16 @@ def test_ready_healthy_and_metrics_are_served() -> None:
     ready, health, metrics = asyncio.run(
         _answers([], _get("/readyz"), _get("/healthz"), _get("/metrics?x=1"))
     )
-    assert ready.startswith(b"HTTP/1.1 200") and ready.endswith(b"\r\n\r\nready\n")
+    assert ready.startswith(b"HTTP/1.1 200")
+    assert ready.endswith(b"\r\n\r\nready\n")
     assert health.startswith(b"HTTP/1.1 200")
     assert b"drops_total 3.0" in metrics
 
 
 def test_not_ready_says_why() -> None:
     (ready,) = asyncio.run(_answers(["disk full at /data"], _get("/readyz")))
-    assert ready.startswith(b"HTTP/1.1 503") and ready.endswith(b"disk full at /data\n")
+    assert ready.startswith(b"HTTP/1.1 503")
+    assert ready.endswith(b"disk full at /data\n")
 
 
 def test_other_paths_methods_and_noise_are_refused() -> None:

@@ -1,0 +1,80 @@
+"""The command line: statuses, one-line errors, and no room loaded before it is asked for."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from headwater.cli import COMMANDS, main
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--help"])
+    assert ended.value.code == 0
+    assert f"usage: headwater {command}" in capsys.readouterr().out
+
+
+def test_an_unknown_command_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["egde"])
+    assert ended.value.code == 2
+    assert "egde" in capsys.readouterr().err
+
+
+def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["version"]) == 0
+    assert capsys.readouterr().out.startswith("headwater 0.")
+
+
+@pytest.mark.parametrize("command", ["edge", "cloud", "sink"])
+def test_a_wrong_setting_ends_a_daemon_with_78(command: str, tmp_path: Path) -> None:
+    file = tmp_path / "headwater.toml"
+    file.write_text(f'[{command}]\nhtpp = "127.0.0.1:1"\n')
+    out = subprocess.run(
+        [sys.executable, "-m", "headwater", command, "--config", str(file)],
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert out.returncode == 78
+    assert out.stderr.count("\n") == 1, out.stderr
+    assert f"{command}.htpp" in out.stderr
+    assert "nearest: http" in out.stderr
+
+
+def test_settings_are_shown_with_their_origin(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "headwater.toml"
+    file.write_text('[edge]\nname = "pi-7"\n')
+    monkeypatch.setenv("HEADWATER_EDGE__HTTP", "127.0.0.1:9")
+    assert main(["config", "--show", "--config", str(file), "--section", "edge"]) == 0
+    shown = capsys.readouterr().out
+    assert f'edge.name = "pi-7"  # file {file}' in shown
+    assert 'edge.http = "127.0.0.1:9"  # environment HEADWATER_EDGE__HTTP' in shown
+    assert "edge.mqtt = " in shown
+    assert "# default" in shown
+
+
+def test_the_example_file_is_that_of_the_settings_and_loads(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["config", "--example"]) == 0
+    example = capsys.readouterr().out
+    kept = Path(__file__).resolve().parent.parent / "deploy" / "headwater.example.toml"
+    assert kept.read_text(encoding="utf-8") == example, "run `make docs`"
+    # every commented default is a valid setting: uncomment them all and load
+    uncommented = "\n".join(
+        line.removeprefix("# ") if " = " in line else line
+        for line in example.splitlines()
+        if not line.startswith("# ") or line.split(" ")[2:3] == ["="]
+    )
+    file = tmp_path / "headwater.toml"
+    file.write_text(uncommented)
+    for section in ("edge", "cloud", "sink"):
+        assert main(["config", "--show", "--config", str(file), "--section", section]) == 0
