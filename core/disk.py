@@ -1,0 +1,307 @@
+"""The disk, passed in: the only module of the journal that makes system calls on files.
+
+What is promised, and by which call:
+  `File.write`            bytes reach the page cache; nothing is promised about a power cut, nor about order
+  `File.sync`             (fdatasync) all earlier writes to this file survive a power cut, or it raises
+  `Disk.sync_directory`   (fsync) all earlier creations, renames and removals in the directory survive
+After `sync` raised, the file is suspect for good: Linux marks the pages clean, so repeating it would succeed without
+having written anything (ATC'20, Rebello et al.). Callers write the data elsewhere; nobody calls `sync` twice.
+
+Every OSError becomes one of our errors with the path in it: a full disk is `DiskFull`, a missing file `Missing`, no
+permission `Refused`, all else (EIO, EROFS, ...) `Unavailable`. Simulation passes another disk (tests/sim/disk.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+from collections.abc import Iterator
+from typing import Protocol
+
+from .errors import AlreadyExists, Missing, Refused, Unavailable
+
+# pwrite(2) may write less than asked; the loop below ends because each turn makes progress or raises.
+_ZEROS = bytes(256 * 1024)
+_FILE_MODE = 0o640
+_DIRECTORY_MODE = 0o750
+# In-place overwriting buys nothing where each write goes to a new place anyway (PostgreSQL: wal_recycle = off).
+_COPY_ON_WRITE = frozenset({"btrfs", "zfs", "bcachefs"})
+
+
+class DiskFull(Unavailable):
+    """No space or quota left; nothing that was durable is lost, the call may be repeated when there is room."""
+
+
+class File(Protocol):
+    """An open file. Reads and writes name their position; there is no cursor, so threads may share one."""
+
+    @property
+    def path(self) -> str: ...
+
+    def read(self, position: int, size: int) -> bytes:
+        """Up to `size` bytes; fewer only at the end of the file. Raises Unavailable."""
+
+    def write(self, position: int, data: bytes) -> None:
+        """All of `data`, or raises DiskFull or Unavailable with any part of it written."""
+
+    def sync(self) -> None:
+        """fdatasync. Raises Unavailable; then never trust this file's unsynced bytes, and never call it again."""
+
+    def drop_cache(self) -> None:
+        """Forget clean cached pages, so that the next read shows what the medium holds. Advisory; never raises."""
+
+    def size(self) -> int: ...
+
+    def close(self) -> None: ...
+
+
+class Lock(Protocol):
+    def release(self) -> None: ...
+
+
+class Disk(Protocol):
+    """Names are whole paths. Directory operations are durable after `sync_directory` alone."""
+
+    def make_directory(self, path: str) -> None:
+        """With its parents; no error where it is there. Durable on return."""
+
+    def list(self, path: str) -> list[str]:
+        """File names, sorted. Raises Missing."""
+
+    def create(self, path: str) -> File:
+        """Raises AlreadyExists, DiskFull, Unavailable, Refused."""
+
+    def open(self, path: str, *, read_only: bool = False) -> File:
+        """Raises Missing, Unavailable, Refused."""
+
+    def rename(self, old: str, new: str) -> None:
+        """Atomic; replaces `new`. Raises Missing, Unavailable."""
+
+    def remove(self, path: str) -> None:
+        """No error where there is no such file."""
+
+    def sync_directory(self, path: str) -> None: ...
+
+    def free_bytes(self, path: str) -> int:
+        """What an unprivileged writer may still allocate."""
+
+    def copies_on_write(self, path: str) -> bool: ...
+
+    def lock(self, path: str) -> Lock:
+        """Take the lock file for this process. Raises Refused, naming the holder, where another has it."""
+
+
+def read_whole(disk: Disk, path: str, *, bytes_max: int = 64 * 1024 * 1024) -> bytes:
+    """A small file's bytes. Raises Missing, Unavailable, Refused where it is larger than a small file."""
+    file = disk.open(path, read_only=True)
+    try:
+        if (size := file.size()) > bytes_max:
+            raise Refused(f"{path} has {size} bytes, more than {bytes_max}")
+        return file.read(0, size)
+    finally:
+        file.close()
+
+
+def replace_whole(disk: Disk, path: str, data: bytes) -> None:
+    """Write a small file so that a power cut leaves the old or the new bytes, never a mixture; durable on return."""
+    directory = path.rpartition("/")[0] or "."
+    temporary = f"{path}.tmp"
+    disk.remove(temporary)
+    file = disk.create(temporary)
+    try:
+        file.write(0, data)
+        file.sync()
+    except Unavailable:
+        with contextlib.suppress(Unavailable, Refused):
+            disk.remove(temporary)
+        raise
+    finally:
+        file.close()
+    disk.rename(temporary, path)
+    disk.sync_directory(directory)
+
+
+def write_zeros(file: File, size: int) -> None:
+    """Fill with written zeros: allocated *and* initialised, which posix_fallocate is not (unwritten extents cost
+    a metadata commit at the first sync of each block)."""
+    for position in range(0, size, len(_ZEROS)):
+        file.write(position, _ZEROS[: min(len(_ZEROS), size - position)])
+
+
+class SystemDisk:
+    """The real one."""
+
+    def make_directory(self, path: str) -> None:
+        path = os.path.abspath(path)
+        missing = []
+        while not os.path.isdir(path):
+            missing.append(path)
+            path = os.path.dirname(path)
+        for child in reversed(missing):
+            with _reported(child, "make directory"), contextlib.suppress(FileExistsError):
+                os.mkdir(child, _DIRECTORY_MODE)
+            self.sync_directory(os.path.dirname(child))
+
+    def list(self, path: str) -> list[str]:
+        with _reported(path, "list"):
+            return sorted(os.listdir(path))
+
+    def create(self, path: str) -> File:
+        with _reported(path, "create"):
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            return _SystemFile(path, os.open(path, flags, _FILE_MODE))
+
+    def open(self, path: str, *, read_only: bool = False) -> File:
+        with _reported(path, "open"):
+            flags = (os.O_RDONLY if read_only else os.O_RDWR) | os.O_CLOEXEC
+            return _SystemFile(path, os.open(path, flags))
+
+    def rename(self, old: str, new: str) -> None:
+        with _reported(old, f"rename to {new}"):
+            os.rename(old, new)
+
+    def remove(self, path: str) -> None:
+        with _reported(path, "remove"), contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+
+    def sync_directory(self, path: str) -> None:
+        with _reported(path, "sync directory"):
+            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+    def free_bytes(self, path: str) -> int:
+        with _reported(path, "statfs"):
+            status = os.statvfs(path)
+            return status.f_bavail * status.f_frsize
+
+    def copies_on_write(self, path: str) -> bool:
+        return _file_system(path) in _COPY_ON_WRITE
+
+    def lock(self, path: str) -> Lock:
+        with _reported(path, "lock"):
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _FILE_MODE)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
+                os.close(descriptor)
+                directory = os.path.dirname(os.path.abspath(path))
+                raise Refused(
+                    f"data directory {directory} is in use by process {holder or 'unknown'}",
+                    hint=f"stop process {holder}, or give another --data-dir" if holder else None,
+                ) from None
+            except OSError:
+                os.close(descriptor)
+                raise
+            try:  # the pid is a courtesy to the reader of the message: a full disk must not keep us from starting
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+            except OSError:
+                pass
+            return _SystemLock(descriptor)
+
+
+class _SystemFile:
+    def __init__(self, path: str, descriptor: int) -> None:
+        self._path = path
+        self._descriptor = descriptor
+
+    @property
+    def path(self) -> str:
+        return self._path
+
+    def read(self, position: int, size: int) -> bytes:
+        with _reported(self._path, f"read {size} bytes at {position}"):
+            data = os.pread(self._descriptor, size, position)
+            while 0 < len(data) < size:  # pread may return less before the end, too
+                more = os.pread(self._descriptor, size - len(data), position + len(data))
+                if not more:
+                    break
+                data += more
+            return data
+
+    def write(self, position: int, data: bytes) -> None:
+        with _reported(self._path, f"write {len(data)} bytes at {position}"):
+            written = os.pwrite(self._descriptor, data, position)
+            while written < len(data):
+                view = memoryview(data)[written:]
+                written += os.pwrite(self._descriptor, view, position + written)
+
+    def sync(self) -> None:
+        with _reported(self._path, "fdatasync"):
+            os.fdatasync(self._descriptor)
+
+    def drop_cache(self) -> None:
+        with contextlib.suppress(OSError):
+            os.posix_fadvise(self._descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+
+    def size(self) -> int:
+        with _reported(self._path, "stat"):
+            return os.fstat(self._descriptor).st_size
+
+    def close(self) -> None:
+        if self._descriptor >= 0:
+            descriptor, self._descriptor = self._descriptor, -1
+            with contextlib.suppress(
+                OSError
+            ):  # a deferred error was reported by sync, or concerns unpromised bytes
+                os.close(descriptor)
+
+
+class _SystemLock:
+    """flock is released by the kernel however the process ends, so a stale lock file locks nothing."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def release(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+@contextlib.contextmanager
+def _reported(path: str, action: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = os.strerror(error.errno).lower() if error.errno else str(error)
+        message = f"cannot {action}: {path}: {reason}"
+        match error.errno:
+            case errno.ENOSPC | errno.EDQUOT:
+                raise DiskFull(message) from error
+            case errno.ENOENT:
+                raise Missing(message) from error
+            case errno.EEXIST:
+                raise AlreadyExists(message) from error
+            case errno.EACCES | errno.EPERM | errno.ENOTDIR | errno.EISDIR | errno.ENAMETOOLONG:
+                raise Refused(message) from error
+            case _:
+                raise Unavailable(message) from error
+
+
+def _file_system(path: str) -> str:
+    """The file system's type by the mount table; empty where it cannot be told (statfs is not in the stdlib)."""
+    try:
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as mounts:
+            lines = mounts.readlines()
+    except OSError:
+        return ""
+    # by the longest mount point above the path: a btrfs subvolume's st_dev stands in no mount line
+    real = os.path.realpath(path)
+    best, kind = "", ""
+    for line in lines:
+        fields, _, tail = line.partition(" - ")
+        words = fields.split(" ")
+        if len(words) < 5 or not tail:
+            continue
+        mount_point = words[4].replace("\\040", " ")
+        above = real == mount_point or real.startswith(mount_point.rstrip("/") + "/")
+        if above and len(mount_point) >= len(best):
+            best, kind = mount_point, tail.split(" ", 1)[0]
+    return kind
