@@ -29,7 +29,9 @@ Rules for the caller:
 """
 
 from .entries import Batch, CommitResult, Drop, Entry, Event, StateMachine, Trim
+from .reader import ObjectJournal, TimedOffset
 from .settings import ObjectJournalSettings
+from .writer import ShardWriter
 
 __all__ = [
     "Batch",
@@ -37,7 +39,10 @@ __all__ = [
     "Drop",
     "Entry",
     "Event",
+    "ObjectJournal",
     "ObjectJournalSettings",
+    "ShardWriter",
     "StateMachine",
+    "TimedOffset",
     "Trim",
 ]

@@ -33,4 +33,6 @@ class ObjectJournalSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_un
     read_whole_bytes: ByteSize = ByteSize(512 * KIB)
     """An object no larger than this is fetched whole, so that readers of its other partitions share the GET."""
     read_parallel: int = 8
-    """Range GETs in flight for one `read`."""
+    """GETs in flight for all readers of a shard together."""
+    read_runs_max: int = 512
+    """Runs gathered by one `read`, however small they are."""
