@@ -1,0 +1,78 @@
+"""What waits for the disk: acknowledgements of clients and messages to subscribers, each for its commit.
+
+The rule of this product stands here: nothing passes before `on_durable(n)` says that commit n is on disk, and then
+everything of the commits up to n passes, in order. On each release messages go first, so that whoever reads an
+acknowledgement may expect that subscribers were served.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from .journal import Committer, Journal
+from .messages import Message
+
+
+class Waiter(Protocol):
+    def release(self, commit: int) -> None: ...
+
+
+class _Held:
+    __slots__ = ("commit", "messages", "waiters")
+
+    def __init__(self, commit: int) -> None:
+        self.commit = commit
+        self.waiters: list[Waiter] = []
+        self.messages: list[Message] = []
+
+
+class Gate:
+    __slots__ = ("_committer", "_deliver", "_held", "_journal", "_open")
+
+    def __init__(
+        self, journal: Journal, committer: Committer, deliver: Callable[[Message], None]
+    ) -> None:
+        self._journal = journal
+        self._committer = committer
+        self._deliver = deliver
+        self._held: deque[_Held] = deque()
+        self._open: _Held | None = None
+
+    @property
+    def commit(self) -> int:
+        return self._journal.open_commit
+
+    @property
+    def durable(self) -> int:
+        return self._committer.durable
+
+    def _now_open(self) -> _Held:
+        commit = self._journal.open_commit
+        held = self._open
+        if held is None or held.commit != commit:
+            held = self._open = _Held(commit)
+            self._held.append(held)
+        return held
+
+    def wait(self, waiter: Waiter) -> int:
+        """Call `waiter.release(n)` when the open commit n is durable; returns n. Once per waiter and commit."""
+        held = self._now_open()
+        held.waiters.append(waiter)
+        return held.commit
+
+    def wait_message(self, message: Message) -> None:
+        self._now_open().messages.append(message)
+
+    def on_durable(self, commit: int) -> None:
+        """The committer's word. The only place from which anything leaves."""
+        held = self._held
+        while held and held[0].commit <= commit:
+            done = held.popleft()
+            if done is self._open:
+                self._open = None
+            for message in done.messages:
+                self._deliver(message)
+            for waiter in done.waiters:
+                waiter.release(done.commit)

@@ -1,0 +1,50 @@
+"""What the broker needs of the journal and its committer: the narrow side of `core/journal/files`.
+
+Tests stand a journal in memory behind these names; the daemon the real one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from ...core.record import Headers, TopicPartition
+
+# Note kinds of this room (core/journal/files/FORMAT.md keeps the register).
+NOTE_PUBLISHES = 1
+
+
+class PartitionWriter(Protocol):
+    def append(
+        self, timestamp: int, key: bytes | None, value: bytes | None, headers: Headers = ()
+    ) -> int:
+        """The record's offset; it is durable when `open_commit` is. Raises Refused, Unavailable, Closed."""
+
+
+class Journal(Protocol):
+    @property
+    def open_commit(self) -> int:
+        """The number of the commit that takes the next append."""
+
+    @property
+    def overfull(self) -> bool:
+        """More is waiting for the disk than its limit: stop reading sockets."""
+
+    def writer(self, tp: TopicPartition, /) -> PartitionWriter: ...
+    def note(self, kind: int, payload: bytes, /) -> None: ...
+
+
+class Committer(Protocol):
+    @property
+    def durable(self) -> int:
+        """The highest commit number that is on disk."""
+
+    @property
+    def stalled(self) -> str | None:
+        """Why the disk refuses, while it does."""
+
+    def request(self) -> None:
+        """There is something to commit."""
+
+    def add_listener(self, listener: Callable[[int], None], /) -> None:
+        """`listener(commit)` whenever `durable` has moved to `commit`."""

@@ -1,0 +1,115 @@
+"""An application message on its way to subscribers, and the bytes of its PUBLISH packets.
+
+A message is encoded once for each (version, QoS, flags) and shared by all its subscribers: only the packet identifier
+differs, and it stands at a known place. What differs more (subscription identifiers, remaining expiry) is encoded
+for the one delivery.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from ..mqtt.encoding import encode_packet
+from ..mqtt.packets import Publish, Version
+from ..mqtt.primitives import encode_varint
+from ..mqtt.properties import NO_PROPERTIES, Properties
+
+
+class Message:
+    """`publisher` is the client identifier it came from; `expires_at` is on the monotonic clock, None: never."""
+
+    __slots__ = (
+        "_encoded",
+        "expires_at",
+        "payload",
+        "properties",
+        "publisher",
+        "qos",
+        "retain",
+        "topic",
+        "topic_bytes",
+    )
+
+    def __init__(
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        qos: int = 0,
+        retain: bool = False,
+        properties: Properties = NO_PROPERTIES,
+        publisher: str = "",
+        now: float = 0.0,
+    ) -> None:
+        self.topic = topic
+        self.topic_bytes = topic.encode()
+        self.payload = payload
+        self.qos = qos
+        self.retain = retain
+        self.properties = properties
+        self.publisher = publisher
+        expiry = properties.message_expiry_interval
+        self.expires_at = None if expiry is None else now + expiry
+        self._encoded: dict[int, tuple[bytes, bytes]] | None = None
+
+    @property
+    def size(self) -> int:
+        return len(self.topic_bytes) + len(self.payload)
+
+    def expired(self, now: float) -> bool:
+        return self.expires_at is not None and now >= self.expires_at
+
+    def frame(self, version: Version, first_byte: int) -> tuple[bytes, bytes]:
+        """(before, after) the packet identifier; at QoS 0 the halves meet without one."""
+        key = version << 8 | first_byte
+        if self._encoded is None:
+            self._encoded = {}
+        halves = self._encoded.get(key)
+        if halves is None:
+            has_id = first_byte & 0x06
+            tail = self.payload
+            if version is Version.V5:
+                tail = b"\0" + tail
+            length = 2 + len(self.topic_bytes) + (2 if has_id else 0) + len(tail)
+            head = b"".join(
+                (
+                    bytes((first_byte,)),
+                    encode_varint(length),
+                    len(self.topic_bytes).to_bytes(2, "big"),
+                    self.topic_bytes,
+                )
+            )
+            halves = self._encoded[key] = (head, tail)
+        return halves
+
+    def packet(
+        self,
+        version: Version,
+        first_byte: int,
+        packet_id: int,
+        identifiers: tuple[int, ...],
+        now: float,
+    ) -> bytes:
+        """One PUBLISH to one subscriber."""
+        if version is Version.V311 or (self.properties is NO_PROPERTIES and not identifiers):
+            head, tail = self.frame(version, first_byte)
+            if packet_id:
+                return head + packet_id.to_bytes(2, "big") + tail
+            return head + tail
+        properties = self.properties
+        if identifiers:
+            properties = msgspec.structs.replace(properties, subscription_identifiers=identifiers)
+        if self.expires_at is not None:
+            # [MQTT-3.3.2-6]: what is left of it
+            left = max(0, int(self.expires_at - now))
+            properties = msgspec.structs.replace(properties, message_expiry_interval=left)
+        publish = Publish(
+            topic=self.topic,
+            payload=self.payload,
+            qos=first_byte >> 1 & 0x03,
+            retain=bool(first_byte & 0x01),
+            dup=bool(first_byte & 0x08),
+            packet_id=packet_id,
+            properties=properties,
+        )
+        return encode_packet(publish, version)

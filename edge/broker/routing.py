@@ -1,0 +1,95 @@
+"""Topic to partition, remembered: a publish on a topic seen before costs one dictionary look-up.
+
+The memory is two generations of a bounded dictionary: a topic is looked up in the young one, then in the old one (and
+moved), then worked out; when the young one is full it becomes the old one. So at most twice `ROUTES_MAX` routes are
+held, whatever clients publish, and a busy topic is never forgotten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ...core.record import Headers
+from ..mqtt.reasons import Reason, Violation
+from ..mqtt.topics import decode_topic_name
+from ..streams import StreamTable
+from .journal import Journal
+
+# One route is about 400 bytes with its topic: 2 x 8,192 of them 6 MiB, and enough for a large site.
+ROUTES_MAX = 8192
+# Where keys depend on the client, each connection has its own: a device has a handful of topics.
+CLIENT_ROUTES_MAX = 32
+# A longer topic is worked out every time rather than remembered.
+ROUTE_TOPIC_BYTES_MAX = 256
+
+
+class TopicRefused(Violation):
+    """A legal topic that we do not take (MQTT 5: 0x90 in PUBACK; 3.1.1: the connection is closed)."""
+
+    def __init__(self, topic: str) -> None:
+        super().__init__(Reason.TOPIC_NAME_INVALID, f"topic {topic[:80]!r} is not for clients")
+
+
+class Route:
+    """Where the messages of one topic go. `quiet` is the generation of subscriptions in which nobody wanted them."""
+
+    __slots__ = ("append", "headers", "key", "quiet", "topic")
+
+    def __init__(
+        self,
+        topic: str,
+        append: Callable[[int, bytes | None, bytes | None, Headers], int],
+        key: bytes,
+        headers: Headers,
+    ) -> None:
+        self.topic = topic
+        self.append = append
+        self.key = key
+        self.headers = headers
+        self.quiet = -1
+
+
+class Routes:
+    """The routes of all clients, or of one where keys depend on the client."""
+
+    __slots__ = ("_client_id", "_journal", "_limit", "_old", "_streams", "young")
+
+    def __init__(self, streams: StreamTable, journal: Journal, client_id: str, limit: int) -> None:
+        self.young: dict[bytes, Route] = {}
+        self._old: dict[bytes, Route] = {}
+        self._streams = streams
+        self._journal = journal
+        self._client_id = client_id
+        self._limit = limit
+
+    def find(self, topic_bytes: bytes) -> Route:
+        """What `young` did not have. Raises Violation for what is no topic name, TopicRefused."""
+        route = self.young.get(topic_bytes) or self._old.get(topic_bytes)
+        if route is None:
+            route = self._work_out(decode_topic_name(topic_bytes))
+        if len(topic_bytes) <= ROUTE_TOPIC_BYTES_MAX:
+            if len(self.young) >= self._limit:
+                self._old = self.young
+                self.young = {}
+            self.young[topic_bytes] = route
+        return route
+
+    def _work_out(self, topic: str) -> Route:
+        if topic[0] == "$":
+            raise TopicRefused(topic)  # section 4.7.2: the server's own
+        tp, key, headers = self._streams.match(topic).place(topic, self._client_id)
+        return Route(topic, self._journal.writer(tp).append, key, headers)
+
+
+class Router:
+    __slots__ = ("_journal", "_shared", "_streams")
+
+    def __init__(self, streams: StreamTable, journal: Journal) -> None:
+        self._streams = streams
+        self._journal = journal
+        self._shared = Routes(streams, journal, "", ROUTES_MAX)
+
+    def routes(self, client_id: str) -> Routes:
+        if self._streams.uses_client:
+            return Routes(self._streams, self._journal, client_id, CLIENT_ROUTES_MAX)
+        return self._shared

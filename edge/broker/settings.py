@@ -1,0 +1,67 @@
+"""The MQTT broker's limits. Each is announced to MQTT 5 clients in CONNACK where the protocol has a word for it."""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+from ...core.errors import Misconfigured
+from ...core.units import KIB, MIB, ByteSize, Duration
+
+
+class QueueFull(enum.Enum):
+    """What happens to a subscriber whose queue is full; either way it is counted."""
+
+    DROP_NEWEST = "drop-newest"  # the message is not delivered to this subscriber (it is in the log all the same)
+    DISCONNECT = "disconnect"  # 0x97; the session with what is queued stays
+
+
+class MqttSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    connections_max: int = 10_000
+    """A gateway sees hundreds; ten thousand idle ones are about as many as its memory bears."""
+    packet_bytes_max: ByteSize = ByteSize(MIB)
+    """Sensor readings have hundreds of bytes; a camera still has a few hundred KiB. Bounds what one client can hold."""
+    connect_timeout: Duration = Duration(10)
+    """From TCP accept to a whole CONNECT: ample on a bad radio, short for those who only hold the door open."""
+    keep_alive_max: int = 0
+    """Seconds; above it (or at none) an MQTT 5 client is told this one instead. 0: whatever the client wishes."""
+    receive_maximum: int = 1000
+    """Unacknowledged QoS 1 and 2 publishes of one client: two syncs' worth at 10,000 a second and 50 ms."""
+    topic_alias_max: int = 64
+    """Aliases of one connection: a device has a handful of topics; each costs its topic's length."""
+    subscriptions_max: int = 1000
+    """Subscriptions of one session: what one client may make us remember and match."""
+    filter_levels_max: int = 64
+    """Levels of a topic filter: each is a node in memory; real hierarchies have fewer than ten."""
+    sessions_max: int = 20_000
+    """Sessions kept, connected or not: twice the connections."""
+    session_expiry_max: Duration = Duration(7 * 86_400)
+    """How long a session may outlive its connection: a week away is a holiday, longer is a device that was replaced."""
+    inflight_max: int = 100
+    """Unacknowledged deliveries to one subscriber: enough to fill a mobile link, less if the client says so."""
+    queue_messages_max: int = 1000
+    """Messages queued for one slow or absent subscriber (in memory)."""
+    queue_bytes_max: ByteSize = ByteSize(MIB)
+    """The same in payload bytes."""
+    queue_full: QueueFull = QueueFull.DROP_NEWEST
+    """Dropping harms this subscriber alone and the log still has the message."""
+    write_buffer_max: ByteSize = ByteSize(256 * KIB)
+    """Bytes a client has not yet read: beyond it QoS 0 is dropped, other deliveries queue, and we stop reading it."""
+    retained_messages_max: int = 100_000
+    """Retained topics; one for each sensor of a large site."""
+    retained_bytes_max: ByteSize = ByteSize(16 * MIB)
+    """The same in bytes of topics and payloads."""
+    will_delay_max: Duration = Duration(86_400)
+    """A will that comes a day late tells nobody anything."""
+
+    def check(self) -> None:
+        """Limits against each other and against the protocol. Raises Misconfigured."""
+        for name in ("receive_maximum", "inflight_max", "keep_alive_max", "topic_alias_max"):
+            if not 0 <= getattr(self, name) <= 0xFFFF:
+                raise Misconfigured(f"edge.mqtt_limits.{name} must be at most 65535")
+        for name in ("receive_maximum", "inflight_max", "connections_max", "queue_messages_max"):
+            if getattr(self, name) < 1:
+                raise Misconfigured(f"edge.mqtt_limits.{name} must be at least 1")
+        if not 128 <= self.packet_bytes_max <= 256 * MIB:
+            raise Misconfigured("edge.mqtt_limits.packet_bytes_max must be 128B to 256MiB")

@@ -1,0 +1,160 @@
+"""Who subscribes to what: a trie of topic levels, so that a publish costs its depth and not the number of filters.
+
+`generation` moves with every change; whoever caches an answer compares it. A session with several matching filters
+is found once, with the highest QoS of them and all their identifiers ([MQTT-3.3.4-2], [MQTT-3.3.4-3]); no local
+and retain-as-published hold if all matching filters say so.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ..mqtt.packets import SubscriptionOptions
+from .sessions import Session
+
+# Topics whose subscribers are remembered; the whole memory is dropped when it is full or anything changes.
+CACHED_TOPICS_MAX = 4096
+
+
+class Subscription(NamedTuple):
+    session: Session
+    options: SubscriptionOptions
+    identifier: int  # 0: none
+
+
+class Target(NamedTuple):
+    """One session that gets a message, and how."""
+
+    session: Session
+    qos: int
+    no_local: bool
+    retain_as_published: bool
+    identifiers: tuple[int, ...]
+
+
+class _Node:
+    __slots__ = ("children", "subscriptions")
+
+    def __init__(self) -> None:
+        self.children: dict[str, _Node] | None = None
+        self.subscriptions: dict[str, Subscription] | None = None  # by client identifier
+
+    @property
+    def empty(self) -> bool:
+        return not self.children and not self.subscriptions
+
+
+class Subscriptions:
+    __slots__ = ("_cache", "_cache_generation", "_root", "count", "generation")
+
+    def __init__(self) -> None:
+        self._root = _Node()
+        self._cache: dict[str, list[Target]] = {}
+        self._cache_generation = 0
+        self.count = 0
+        self.generation = 0
+
+    def add(self, session: Session, options: SubscriptionOptions, identifier: int) -> bool:
+        """True where the session did not have this filter before; else it is replaced ([MQTT-3.8.4-3])."""
+        node = self._root
+        for level in options.filter.split("/"):
+            if node.children is None:
+                node.children = {}
+            child = node.children.get(level)
+            if child is None:
+                child = node.children[level] = _Node()
+            node = child
+        if node.subscriptions is None:
+            node.subscriptions = {}
+        is_new = session.client_id not in node.subscriptions
+        node.subscriptions[session.client_id] = Subscription(session, options, identifier)
+        session.filters.add(options.filter)
+        self.count += is_new
+        self.generation += 1
+        return is_new
+
+    def remove(self, session: Session, topic_filter: str) -> bool:
+        """False where there was no such subscription. Compares filters character by character ([MQTT-3.10.4-1])."""
+        path: list[tuple[_Node, str]] = []
+        node = self._root
+        for level in topic_filter.split("/"):
+            child = node.children.get(level) if node.children else None
+            if child is None:
+                return False
+            path.append((node, level))
+            node = child
+        if not node.subscriptions or node.subscriptions.pop(session.client_id, None) is None:
+            return False
+        session.filters.discard(topic_filter)
+        for parent, level in reversed(path):
+            assert parent.children is not None
+            if not parent.children[level].empty:
+                break
+            del parent.children[level]
+        self.count -= 1
+        self.generation += 1
+        return True
+
+    def remove_session(self, session: Session) -> None:
+        for topic_filter in tuple(session.filters):
+            self.remove(session, topic_filter)
+
+    def matching(self, topic: str) -> list[Subscription]:
+        """Every subscription whose filter matches, in no particular order."""
+        levels = topic.split("/")
+        found: list[Subscription] = []
+        nodes = [self._root]
+        for index, level in enumerate(levels):
+            wild = index > 0 or not level.startswith("$")  # [MQTT-4.7.2-1]
+            below: list[_Node] = []
+            for node in nodes:
+                children = node.children
+                if not children:
+                    continue
+                if (child := children.get(level)) is not None:
+                    below.append(child)
+                if wild:
+                    if (child := children.get("+")) is not None:
+                        below.append(child)
+                    if (child := children.get("#")) is not None and child.subscriptions:
+                        found.extend(child.subscriptions.values())
+            nodes = below
+            if not nodes:
+                return found
+        for node in nodes:
+            if node.subscriptions:
+                found.extend(node.subscriptions.values())
+            # "sport/#" matches "sport" as well
+            if node.children and (child := node.children.get("#")) and child.subscriptions:
+                found.extend(child.subscriptions.values())
+        return found
+
+    def targets(self, topic: str) -> list[Target]:
+        """Each session once. Remembered until a subscription changes."""
+        cache = self._cache
+        if self._cache_generation != self.generation or len(cache) >= CACHED_TOPICS_MAX:
+            cache.clear()
+            self._cache_generation = self.generation
+        targets = cache.get(topic)
+        if targets is None:
+            targets = cache[topic] = self._targets(topic)
+        return targets
+
+    def _targets(self, topic: str) -> list[Target]:
+        by_client: dict[str, Target] = {}
+        for session, options, identifier in self.matching(topic):
+            identifiers = (identifier,) if identifier else ()
+            other = by_client.get(session.client_id)
+            if other is None:
+                by_client[session.client_id] = Target(
+                    session, options.qos, options.no_local, options.retain_as_published, identifiers
+                )
+            else:
+                by_client[session.client_id] = Target(
+                    session,
+                    max(other.qos, options.qos),
+                    other.no_local and options.no_local,
+                    other.retain_as_published and options.retain_as_published,
+                    other.identifiers + identifiers,
+                )
+        return list(by_client.values())

@@ -1,0 +1,45 @@
+"""Wills: what a client leaves to be said when it goes without a word (section 3.1.2.5).
+
+A will is a message like any other: a record first, delivered and retained when its commit is durable.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from ...core.clock import Clock
+from .gate import Gate
+from .messages import Message
+from .routing import Router
+from .sessions import Session
+from .tally import Tally
+
+
+class Wills:
+    __slots__ = ("_clock", "_gate", "_router", "_tally")
+
+    def __init__(self, gate: Gate, router: Router, clock: Clock, tally: Tally) -> None:
+        self._gate = gate
+        self._router = router
+        self._clock = clock
+        self._tally = tally
+
+    def publish(self, session: Session, now: float) -> None:
+        """Append and forget it: a will is published once. Raises what the journal raises."""
+        will = session.will
+        assert will is not None
+        session.will = None
+        route = self._router.routes(session.client_id).find(will.topic.encode())
+        route.append(self._clock.wall_ms(), route.key, will.payload, route.headers)
+        properties = msgspec.structs.replace(will.properties, will_delay_interval=None)
+        message = Message(
+            will.topic,
+            will.payload,
+            qos=will.qos,
+            retain=will.retain,
+            properties=properties,
+            publisher=session.client_id,
+            now=now,
+        )
+        self._gate.wait_message(message)
+        self._tally.wills += 1

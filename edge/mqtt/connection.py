@@ -1,0 +1,228 @@
+"""One MQTT connection as its server sees it: bytes in, packets out; packets in, bytes out. No socket, no clock.
+
+    AWAITING_CONNECT ──accept()──▶ OPEN ──farewell()──▶ CLOSED
+            └──────────farewell()──────────────────────▶ CLOSED
+
+Rules kept here: the first packet is CONNECT ([MQTT-3.1.0-1]) and no other is ([MQTT-3.1.0-2]); a client sends only what
+clients send; no packet is larger than we announced, judged by its header alone, before it is gathered; nothing is sent
+that is larger than the client announced ([MQTT-3.1.2-24]); topic aliases are resolved. What must be remembered beyond
+the connection (sessions, packet identifiers in use, subscriptions) is the broker's.
+
+The caller feeds what arrived, then alternates `publishes()` (the hot path: a run of plain PUBLISH packets, as bytes) and
+`next_packet()` until the latter says None. Whole packets are never copied before they are cut into their parts.
+"""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+from .decoding import decode_packet
+from .encoding import encode_packet
+from .packets import (
+    Acknowledgement,
+    Auth,
+    Connack,
+    Connect,
+    Disconnect,
+    Packet,
+    Pingreq,
+    Publish,
+    Subscribe,
+    Unsubscribe,
+    Version,
+)
+from .properties import NO_PROPERTIES
+from .reasons import RETURN_CODES, Reason, Violation, malformed, protocol_error
+from .scan import scan_publishes
+
+Run = list[tuple[bytes, bytes, bytes]]
+
+_FROM_CLIENTS = (
+    Acknowledgement,
+    Auth,
+    Connect,
+    Disconnect,
+    Pingreq,
+    Publish,
+    Subscribe,
+    Unsubscribe,
+)
+_NO_RUN: Run = []
+
+
+class State(enum.Enum):
+    AWAITING_CONNECT = enum.auto()
+    OPEN = enum.auto()
+    CLOSED = enum.auto()
+
+
+class ServerConnection:
+    __slots__ = (
+        "_aliases",
+        "_data",
+        "_needed",
+        "_packet_bytes_max",
+        "_partial",
+        "_position",
+        "_send_bytes_max",
+        "_topic_alias_max",
+        "state",
+        "version",
+    )
+
+    def __init__(self, *, packet_bytes_max: int, topic_alias_max: int) -> None:
+        self.state = State.AWAITING_CONNECT
+        self.version = Version.V311  # until CONNECT says otherwise
+        self._packet_bytes_max = packet_bytes_max
+        self._topic_alias_max = topic_alias_max
+        self._send_bytes_max = 0  # 0: the client set no limit
+        self._aliases: dict[int, str] | None = None
+        self._data = b""
+        self._position = 0
+        # A packet that has not all arrived, and how long it must grow before it is worth a look.
+        self._partial: bytearray | None = None
+        self._needed = 0
+
+    # --- bytes in ---------------------------------------------------------------------------------------------
+
+    def feed(self, data: bytes) -> None:
+        """Take what arrived. All that was fed before must have been taken out with `next_packet()`."""
+        partial = self._partial
+        if partial is not None:
+            partial += data
+            if len(partial) < self._needed:
+                return
+            data = bytes(partial)
+            self._partial = None
+        self._data = data
+        self._position = 0
+
+    def publishes(self) -> Run:
+        """The plain PUBLISH packets that come next: (topic, payload, PUBACK or b"" at QoS 0)."""
+        if self.state is not State.OPEN or self._partial is not None:
+            return _NO_RUN
+        run, self._position = scan_publishes(
+            self._data, self._position, self._packet_bytes_max, self.version is Version.V5
+        )
+        return run
+
+    def next_packet(self) -> Packet | None:
+        """The next whole packet, or None until more is fed. Raises Violation."""
+        if self.state is State.CLOSED or self._partial is not None:
+            return None
+        data, position = self._data, self._position
+        length, body = self._header(data, position)
+        if body == 0 or body + length > len(data):
+            self._keep(data, position, body + length - position if body else 0)
+            return None
+        self._position = body + length
+        packet = self._decode(data[position], data[body : body + length])
+        if isinstance(packet, Publish) and packet.properties.topic_alias is not None:
+            return self._resolve(packet, packet.properties.topic_alias)
+        return packet
+
+    def _header(self, data: bytes, position: int) -> tuple[int, int]:
+        """(remaining length, start of the body); start 0 where the header is not whole."""
+        length = 0
+        for index in range(1, 5):
+            if position + index >= len(data):
+                return 0, 0
+            byte = data[position + index]
+            length |= (byte & 0x7F) << 7 * (index - 1)
+            if byte < 0x80:
+                if byte == 0 and index > 1 and self.version is Version.V5:
+                    raise malformed("remaining length is not in its shortest form")
+                if 1 + index + length > self._packet_bytes_max:
+                    raise Violation(
+                        Reason.PACKET_TOO_LARGE,
+                        f"packet of {1 + index + length} bytes, above {self._packet_bytes_max}",
+                    )
+                self._check_type(data[position])
+                return length, position + index + 1
+        raise malformed("remaining length of more than four bytes")
+
+    def _check_type(self, first_byte: int) -> None:
+        """Judged as soon as the header is there: whoever does not begin with CONNECT need not be heard out."""
+        is_connect = first_byte >> 4 == 1
+        if self.state is State.AWAITING_CONNECT and not is_connect:
+            raise protocol_error("the first packet is not CONNECT")
+        if self.state is State.OPEN and is_connect:
+            raise protocol_error("a second CONNECT")
+
+    def _keep(self, data: bytes, position: int, needed: int) -> None:
+        self._data = b""
+        self._position = 0
+        if position < len(data):
+            self._partial = bytearray(data[position:] if position else data)
+            self._needed = needed or len(self._partial) + 1
+
+    def _decode(self, first_byte: int, body: bytes) -> Packet:
+        if self.state is State.AWAITING_CONNECT and body[:6] == b"\0\4MQTT" and len(body) > 6:
+            # so that even a CONNECT that is refused is answered in its own version
+            self.version = Version.V5 if body[6] >= Version.V5 else Version.V311
+        packet = decode_packet(first_byte, body, self.version)
+        if not isinstance(packet, _FROM_CLIENTS):
+            raise protocol_error(f"{type(packet).__name__.upper()} is not for clients to send")
+        if isinstance(packet, Connect):
+            self._send_bytes_max = packet.properties.maximum_packet_size or 0
+        elif isinstance(packet, Publish) and packet.properties.subscription_identifiers:
+            # [MQTT-3.3.4-6]: only servers send them
+            raise protocol_error("PUBLISH from a client with a subscription identifier")
+        return packet
+
+    def _resolve(self, packet: Publish, alias: int) -> Publish:
+        if not 0 < alias <= self._topic_alias_max:
+            raise Violation(Reason.TOPIC_ALIAS_INVALID, f"topic alias {alias}")
+        if self._aliases is None:
+            self._aliases = {}
+        if packet.topic:
+            self._aliases[alias] = packet.topic
+            return packet
+        topic = self._aliases.get(alias)
+        if topic is None:
+            raise protocol_error(f"topic alias {alias} was never set")
+        return msgspec.structs.replace(packet, topic=topic)
+
+    # --- bytes out --------------------------------------------------------------------------------------------
+
+    def accept(self, connack: Connack) -> bytes:
+        """The CONNACK that opens the connection."""
+        assert self.state is State.AWAITING_CONNECT
+        assert connack.reason is Reason.SUCCESS
+        self.state = State.OPEN
+        return encode_packet(connack, self.version)
+
+    def encode(self, packet: Packet) -> bytes | None:
+        """The packet's bytes, or None where the client said that it takes none so large."""
+        encoded = encode_packet(packet, self.version)
+        return encoded if self.fits(len(encoded)) else None
+
+    def fits(self, size: int) -> bool:
+        return not self._send_bytes_max or size <= self._send_bytes_max
+
+    def farewell(self, reason: Reason) -> bytes:
+        """What is still to be written before the transport is closed for `reason`; nothing is read any more."""
+        state, self.state = self.state, State.CLOSED
+        self._partial = None
+        self._data = b""
+        if state is State.CLOSED:
+            return b""
+        if self.version is Version.V5:
+            if state is State.OPEN:
+                return encode_packet(Disconnect(reason=reason), self.version)
+            return encode_packet(Connack(reason=reason), self.version)
+        if state is State.AWAITING_CONNECT and reason in RETURN_CODES:
+            return encode_packet(Connack(reason=reason), self.version)
+        return b""
+
+
+def forwarded(packet: Publish) -> Publish:
+    """The message without what concerned only the hop it came by."""
+    if packet.properties.topic_alias is None:
+        return packet
+    properties = msgspec.structs.replace(packet.properties, topic_alias=None)
+    if properties == NO_PROPERTIES:
+        properties = NO_PROPERTIES
+    return msgspec.structs.replace(packet, properties=properties)
