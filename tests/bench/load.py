@@ -1,0 +1,240 @@
+"""The load: a process of its own that publishes over raw sockets and counts what the broker answered.
+
+Rule: it never measures what it did not hear back. QoS 1 counts PUBACKs, with `window` publishes in flight on each of
+`connections` connections; QoS 0 has no answer, so `window` publishes go out before a PINGREQ and are counted when its
+PINGRESP comes back, two such groups in flight: MQTT answers in order, so the broker has taken them all.
+
+Packets are built before the clock starts; each connection publishes to a topic of its own. Prints one line of JSON.
+MQTT 3.1.1 only, and only as much of it as the load needs. Trusts its broker: it is a load, not a client.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import time
+from functools import partial
+from typing import cast
+
+import uvloop
+
+from .process import snapshot
+
+CONNECT_SECONDS_MAX = 30.0
+DRAIN_SECONDS = 0.3
+PUBACK = 0x40
+PUBACK_BYTES = 4
+PINGREQ = b"\xc0\x00"
+PINGRESP_BYTES = 2
+CONNACK = b"\x20\x02\x00\x00"
+
+
+def packet(first: int, body: bytes) -> bytes:
+    length, remaining = bytearray(), len(body)
+    while True:
+        remaining, digit = divmod(remaining, 128)
+        length.append(digit | (0x80 if remaining else 0))
+        if not remaining:
+            return bytes([first]) + bytes(length) + body
+
+
+def text(value: str) -> bytes:
+    return len(value).to_bytes(2, "big") + value.encode()
+
+
+def connect(client: str) -> bytes:
+    # protocol level 4, clean session, keep-alive 60 s
+    return packet(0x10, text("MQTT") + b"\x04\x02\x00\x3c" + text(client))
+
+
+def publish(topic: str, payload: bytes, packet_id: int | None) -> bytes:
+    if packet_id is None:
+        return packet(0x30, text(topic) + payload)
+    return packet(0x32, text(topic) + packet_id.to_bytes(2, "big") + payload)
+
+
+class Tally:
+    """What all connections heard back, and how long each answer took, while the clock ran."""
+
+    def __init__(self) -> None:
+        self.running = False
+        self.enough = asyncio.Event()
+        self.limit = 0
+        self.ever = 0
+        self.acknowledged = 0
+        self.lost_connections = 0
+        self.seconds: list[float] = []
+
+    def heard(self, count: int, seconds: float) -> None:
+        self.ever += count
+        if self.running:
+            self.acknowledged += count
+            self.seconds.append(seconds)
+            if self.acknowledged >= self.limit > 0:
+                self.enough.set()
+
+
+class Publisher(asyncio.Protocol):
+    """One connection; the subclasses differ in what is in flight."""
+
+    def __init__(self, tally: Tally, name: str) -> None:
+        self._tally = tally
+        self._name = name
+        self._connected = False
+        self._left = b""
+        self.stopping = False
+        self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's transports have the methods, but not asyncio's class
+        self._transport = cast("asyncio.WriteTransport", transport)
+        self._transport.write(connect(self._name))
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if not self.stopping:
+            self._tally.lost_connections += 1
+            self._tally.enough.set()
+
+    def data_received(self, data: bytes) -> None:
+        data = self._left + data
+        if not self._connected:
+            if len(data) < len(CONNACK):
+                self._left = data
+                return
+            assert data[:4] == CONNACK, f"the broker said {data[:4]!r}"
+            self._connected = True
+            self.ready.set_result(None)
+            data = data[4:]
+        self._left = self._answers(data)
+
+    def begin(self) -> None:
+        """Send the first window."""
+        raise AssertionError("abstract")
+
+    def _answers(self, data: bytes) -> bytes:
+        """Take the whole answers in `data`, publish as many again, and return what is left of it."""
+        raise AssertionError("abstract")
+
+
+class AtLeastOnce(Publisher):
+    """QoS 1: a PUBACK frees its packet identifier, which is published again at once."""
+
+    def __init__(self, tally: Tally, name: str, window: int, payload: bytes) -> None:
+        super().__init__(tally, name)
+        ids = range(1, window + 1)
+        self._packets = [b"", *(publish(f"bench/{name}", payload, each) for each in ids)]
+        self._sent_at = [0.0] * (window + 1)
+
+    def begin(self) -> None:
+        now = time.perf_counter()
+        self._sent_at = [now] * len(self._sent_at)
+        self._transport.write(b"".join(self._packets[1:]))
+
+    def _answers(self, data: bytes) -> bytes:
+        now = time.perf_counter()
+        whole = len(data) - len(data) % PUBACK_BYTES
+        again = []
+        for position in range(0, whole, PUBACK_BYTES):
+            assert data[position] == PUBACK, (
+                f"expected PUBACK, got {data[position : position + 8]!r}"
+            )
+            packet_id = int.from_bytes(data[position + 2 : position + 4], "big")
+            self._tally.heard(1, now - self._sent_at[packet_id])
+            self._sent_at[packet_id] = now
+            again.append(self._packets[packet_id])
+        if again and not self.stopping:
+            self._transport.write(b"".join(again))
+        return data[whole:]
+
+
+class AtMostOnce(Publisher):
+    """QoS 0: groups of publishes, each closed by a PINGREQ, two groups in flight."""
+
+    def __init__(self, tally: Tally, name: str, window: int, payload: bytes) -> None:
+        super().__init__(tally, name)
+        self._count = window
+        self._group = publish(f"bench/{name}", payload, None) * window + PINGREQ
+        self._sent_at: list[float] = []
+
+    def begin(self) -> None:
+        self._sent_at = [time.perf_counter()] * 2
+        self._transport.write(self._group * 2)
+
+    def _answers(self, data: bytes) -> bytes:
+        now = time.perf_counter()
+        whole = len(data) // PINGRESP_BYTES
+        for _ in range(whole):
+            self._tally.heard(self._count, now - self._sent_at.pop(0))
+        if whole and not self.stopping:
+            self._sent_at += [now] * whole
+            self._transport.write(self._group * whole)
+        return data[whole * PINGRESP_BYTES :]
+
+
+def parser() -> argparse.ArgumentParser:
+    flags = argparse.ArgumentParser(prog="tests.bench.load", description=__doc__)
+    flags.add_argument("--port", type=int, required=True)
+    flags.add_argument("--broker-pid", type=int, required=True)
+    flags.add_argument("--connections", type=int, default=100)
+    flags.add_argument("--window", type=int, default=1)
+    flags.add_argument("--qos", type=int, choices=(0, 1), default=1)
+    flags.add_argument("--payload", type=int, default=200, help="bytes")
+    flags.add_argument("--warm-up", type=float, default=0.5, help="seconds")
+    flags.add_argument("--seconds", type=float, default=3.0)
+    flags.add_argument("--messages", type=int, default=0, help="stop at this many, if sooner")
+    return flags
+
+
+async def run(options: argparse.Namespace) -> dict[str, float]:
+    loop = asyncio.get_running_loop()
+    tally = Tally()
+    kind = AtLeastOnce if options.qos else AtMostOnce
+    payload = os.urandom(options.payload)
+    publishers = []
+    for index in range(options.connections):
+        _, protocol = await loop.create_connection(
+            partial(kind, tally, f"load-{index}", options.window, payload),
+            "127.0.0.1",
+            options.port,
+        )
+        publishers.append(protocol)
+    async with asyncio.timeout(CONNECT_SECONDS_MAX):
+        await asyncio.gather(*(publisher.ready for publisher in publishers))
+    for publisher in publishers:
+        publisher.begin()
+    await asyncio.sleep(options.warm_up)
+    before, tally.running = snapshot(options.broker_pid), True
+    tally.limit = options.messages
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(options.seconds):
+            await tally.enough.wait()
+    after, tally.running = snapshot(options.broker_pid), False
+    for publisher in publishers:
+        publisher.stopping = True
+    await asyncio.sleep(DRAIN_SECONDS)  # what is in flight is answered before the connections go
+    tally.seconds.sort()
+    count = len(tally.seconds)
+    return {
+        "ever_acknowledged": tally.ever,
+        "acknowledged": tally.acknowledged,
+        "lost_connections": tally.lost_connections,
+        "seconds": after.at - before.at,
+        "broker_cpu_seconds": after.cpu_seconds - before.cpu_seconds,
+        "broker_written_bytes": after.written_bytes - before.written_bytes,
+        "broker_rss_bytes": after.rss_bytes,
+        "latency_p50_ms": 1000 * tally.seconds[count // 2] if count else 0.0,
+        "latency_p99_ms": 1000 * tally.seconds[count * 99 // 100] if count else 0.0,
+    }
+
+
+def main() -> None:
+    options = parser().parse_args()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        print(json.dumps(runner.run(run(options))))
+
+
+if __name__ == "__main__":
+    main()
