@@ -1,0 +1,100 @@
+"""Metadata (3): live nodes, topics, and who leads each partition.
+
+Versions 0 to 12. In 0 an empty list means all topics, from 1 null does; from 4 a client can decline auto-creation; from 10
+topic ids; in 12 a topic may be asked for by id alone. A topic made here is waited for, so the first answer names its
+leaders and clients need no second round. Leader epochs are -1 (epochs.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+
+from ....core.kafka.errors import ErrorCode
+from ....core.kafka.messages.metadata import (
+    MetadataRequest,
+    MetadataRequestTopic,
+    MetadataResponse,
+    MetadataResponseBroker,
+    MetadataResponsePartition,
+    MetadataResponseTopic,
+)
+from ....core.kafka.primitives import ZERO_UUID
+from ....core.record import GAPS_STREAM, TopicPartition
+from ..answer import Answer
+from ..creation import create_automatically
+from ..node import Asker, Node
+from ..shards import CONTROLLER
+from ..topics import Topic
+
+
+def handle(node: Node, asker: Asker, request: MetadataRequest) -> Answer:
+    wants_all = request.topics is None or (asker.version == 0 and not request.topics)
+    if wants_all:
+        topics = [_describe(node, topic) for topic in node.shards.topics.values()]
+        return _response(node, topics)
+    asked = request.topics or ()
+    may_create = request.allow_auto_topic_creation and node.settings.topics.auto_create
+    if may_create and any(t.name and t.name not in node.shards.topics for t in asked):
+        return _create_and_answer(node, asked)
+    return _response(node, [_answer(node, topic) for topic in asked])
+
+
+async def _create_and_answer(
+    node: Node, asked: tuple[MetadataRequestTopic, ...] | list[MetadataRequestTopic]
+) -> MetadataResponse:
+    names = {t.name for t in asked if t.name and t.name not in node.shards.topics}
+    made = await asyncio.gather(*(create_automatically(node, name) for name in names))
+    failed = {
+        name: creation.error for name, creation in zip(names, made, strict=True) if creation.error
+    }
+    return _response(node, [_answer(node, topic, failed) for topic in asked])
+
+
+def _answer(
+    node: Node, asked: MetadataRequestTopic, failed: dict[str, ErrorCode] | None = None
+) -> MetadataResponseTopic:
+    if asked.name is None:
+        topic = node.shards.topic_by_id(asked.topic_id)
+        if topic is None:
+            return MetadataResponseTopic(
+                error_code=ErrorCode.UNKNOWN_TOPIC_ID, name=None, topic_id=asked.topic_id
+            )
+        return _describe(node, topic)
+    topic = node.shards.topics.get(asked.name)
+    if topic is None:
+        error = (failed or {}).get(asked.name, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
+        return MetadataResponseTopic(error_code=error, name=asked.name, topic_id=ZERO_UUID)
+    return _describe(node, topic)
+
+
+def _describe(node: Node, topic: Topic) -> MetadataResponseTopic:
+    cluster = node.shards.cluster
+    return MetadataResponseTopic(
+        name=topic.name,
+        topic_id=uuid.UUID(hex=topic.topic_id),
+        is_internal=topic.name == GAPS_STREAM,
+        partitions=[
+            _partition(node, number, cluster.shard_of(TopicPartition(topic.name, number)))
+            for number in range(topic.partitions)
+        ],
+    )
+
+
+def _partition(node: Node, number: int, shard: int) -> MetadataResponsePartition:
+    leader = node.membership.owner(shard).node_id
+    return MetadataResponsePartition(
+        partition_index=number, leader_id=leader, replica_nodes=(leader,), isr_nodes=(leader,)
+    )
+
+
+def _response(node: Node, topics: list[MetadataResponseTopic]) -> MetadataResponse:
+    return MetadataResponse(
+        brokers=[
+            MetadataResponseBroker(node_id=member.node_id, host=member.host, port=member.port)
+            for member in node.membership.live()
+        ],
+        cluster_id=node.shards.cluster.cluster_id,
+        controller_id=node.membership.owner(CONTROLLER).node_id,
+        topics=topics,
+    )

@@ -1,0 +1,55 @@
+"""A node: everything a handler may need, handed to each with its request.
+
+Handlers keep nothing of their own. What they learn from a request they ask of these nouns, and what they change they
+change through a shard's log or the group coordinator.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import uuid
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from ...core.clock import Clock
+from ..groups.rim import Groups
+from ..metrics import BrokerMetrics
+from .budget import ByteBudget
+from .membership import Membership
+from .producer_ids import ProducerIds
+from .settings import BrokerSettings
+from .shards import Shards
+from .topics import TopicDefaults
+
+
+class Asker(NamedTuple):
+    """Who sent a request, and in which version."""
+
+    client_id: str
+    host: str
+    version: int
+
+
+@dataclass(slots=True, kw_only=True)
+class Node:
+    settings: BrokerSettings
+    membership: Membership
+    shards: Shards
+    groups: Groups
+    producer_ids: ProducerIds
+    clock: Clock
+    rng: random.Random
+    metrics: BrokerMetrics
+    produce_budget: ByteBudget
+    fetch_budget: ByteBudget
+    draining: bool = field(default=False)
+    fetch_turn: int = field(default=0)
+    creating: dict[str, asyncio.Future[None]] = field(default_factory=dict)
+
+    @property
+    def defaults(self) -> TopicDefaults:
+        return self.settings.topics.defaults()
+
+    def draw_id(self) -> uuid.UUID:
+        return uuid.UUID(int=self.rng.getrandbits(128), version=4)
