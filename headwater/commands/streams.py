@@ -37,9 +37,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from ..cloud.streams import Streams
+    from ..core.kafka.address import bootstrap_of
 
     async def act() -> list[str]:
-        async with Streams.connect(options.bootstrap) as streams:
+        async with Streams.connect(bootstrap_of(options.bootstrap)) as streams:
             match options.action:
                 case "list":
                     return await streams.list()
