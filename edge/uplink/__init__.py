@@ -1,0 +1,39 @@
+"""The uplink: the edge's journal, replicated exactly once to a cluster that speaks the Kafka protocol.
+
+The cluster may be Headwater's own cloud or any Apache Kafka; nothing here uses more than the protocol.
+
+*Era.* A producer's identity on one partition: (producer id, epoch, origin). Within an era, and for as long as the era is
+used, the sequence number of an offset is `(offset - origin) mod 2**31`: a bijection. So a sequence number is never used for
+two different records, and whatever copy of a request arrives late, twice, or over a dead connection, the broker refuses it
+or recognises it. Wherever the bijection would break (a gap in the journal, a record that the cloud will never take) a new
+era begins: the epoch grows by one, the origin is the next offset to send, and the cursor is durable before its first use.
+Kafka fences the old epoch with the first batch of the new one; its own Java producer does the same (KIP-360).
+
+*Where to resume.* The broker is asked (DescribeProducers, at the partition's leader) for the last sequence it holds of our
+era, and we resume exactly there. The cursor file is therefore allowed to be stale about what was acknowledged, never about
+the era. Where the broker knows nothing of our producer (its state expired, the topic was made anew) and something we sent
+may have been stored, the tail of the target partition is read back and searched for our own addresses.
+
+*What counts as acknowledged.* Only what a successful acks=all answer covers, or what was read back below the high
+watermark. What DescribeProducers shows stands in the leader's log but may not be replicated yet, so it moves the place to
+send from (`position`) and not `acked`, which retention at the edge trusts.
+
+*Which cluster.* A cursor belongs to a cluster id. A cluster never met before is sent everything that is still held, under
+a fresh producer id: loss cannot be undone, a duplicate can be seen by its address and the lake's sink drops it. Cursors of
+the last four clusters are kept, so that going back resumes where that cluster stood.
+
+    partition.py   what one partition does next; sans-I/O              verdicts.py  what an answer says about the data
+    cutting.py     journal commits into batches of another cut         cursor.py    what must survive, in one small file
+    placement.py   which cloud partition, which producer id            readback.py  finding own addresses in the cloud
+    feeding.py     journal to cutters under a byte budget              link.py      one connection to one leader, pipelined
+    steward.py     answers what the partitions need                    uplink.py    all of it put together
+    status.py      what an operator sees                               metrics.py   ... and Prometheus
+"""
+
+from .cursor import CursorStore
+from .metrics import UplinkMetrics
+from .settings import UplinkSettings
+from .status import UplinkStatus
+from .uplink import Uplink, tcp_dialer
+
+__all__ = ["CursorStore", "Uplink", "UplinkMetrics", "UplinkSettings", "UplinkStatus", "tcp_dialer"]

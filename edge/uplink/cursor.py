@@ -1,0 +1,163 @@
+"""The cursor: what the uplink must know again after a power cut, in two small files that are replaced in turn.
+
+    <data_dir>/uplink/cursor-0, cursor-1     8 bytes "hwcursor", CRC32 of the rest, generation uint64, msgpack of `Cursors`
+
+Two kinds of fact stand in it. *Identity* (producer ids, pinning, eras, the place to read back from) is durable before its
+first use, always: a save is awaited. *Progress* (`acked`, `floor`) may be stale, since it can be asked for again; it is
+written at a bounded pace.
+
+Each file is replaced as a whole (temporary file, sync, rename, sync of the directory), so a power cut leaves the last save
+or the one before. If the newest is damaged all the same, the other one serves: its eras may be older than what the broker
+has seen, which the broker shows and the partition resolves by reading back. If both are damaged the uplink starts as on a
+new cluster, and finds out by reading back what the cloud already has (`rebuilt`). It never refuses to start.
+"""
+
+from __future__ import annotations
+
+import struct
+import threading
+import zlib
+
+import msgspec
+
+from ...core.disk import Disk, read_whole, replace_whole
+from ...core.errors import Missing, Refused, Unavailable
+from ...core.record import TopicPartition
+
+_MAGIC = b"hwcursor"
+_HEAD = struct.Struct(">8sIQ")
+_FILES = ("cursor-0", "cursor-1")
+_SEQUENCE_MASK = 2**31 - 1
+EPOCH_MAX = 2**15 - 1
+# Clusters remembered: one in use, one migrated from, and room to go back and forth; each costs some 60 bytes a partition.
+CLUSTERS_MAX = 4
+
+
+class Era(msgspec.Struct, frozen=True):
+    """A producer's identity on one partition; see the package's theory."""
+
+    producer_id: int
+    epoch: int
+    origin: int
+
+    def sequence(self, offset: int) -> int:
+        return (offset - self.origin) & _SEQUENCE_MASK
+
+    def next_offset(self, last_sequence: int, *, near: int) -> int:
+        """The offset after the one numbered `last_sequence`: of all that share the number, the nearest to `near`."""
+        ahead = (last_sequence + 1 - self.sequence(near)) & _SEQUENCE_MASK
+        if ahead > _SEQUENCE_MASK // 2:
+            ahead -= _SEQUENCE_MASK + 1
+        return max(self.origin, near + ahead)
+
+
+class PartitionCursor(msgspec.Struct, frozen=True):
+    """One edge partition on one cluster. `target` of `partitions` cloud partitions is pinned at first contact.
+
+    All below `acked` is in the cloud for good; nothing of ours from `acked` on lies below cloud offset `floor`.
+    """
+
+    partitions: int
+    target: int
+    era: Era
+    acked: int
+    floor: int
+
+
+class ClusterCursor(msgspec.Struct):
+    """Everything about one cluster. `used` orders the clusters by last use."""
+
+    used: int = 0
+    rebuilt: bool = False
+    producers: dict[int, int] = {}
+    streams: dict[str, dict[int, PartitionCursor]] = {}
+
+    def get(self, partition: TopicPartition) -> PartitionCursor | None:
+        return self.streams.get(partition.topic, {}).get(partition.partition)
+
+    def put(self, partition: TopicPartition, cursor: PartitionCursor) -> None:
+        self.streams.setdefault(partition.topic, {})[partition.partition] = cursor
+
+    def pinned_partitions(self, stream: str) -> int | None:
+        """How many cloud partitions the stream was spread over at first contact."""
+        return next((cursor.partitions for cursor in self.streams.get(stream, {}).values()), None)
+
+
+class Cursors(msgspec.Struct):
+    log: str
+    clusters: dict[str, ClusterCursor] = {}
+
+
+class CursorStore:
+    """Loads and saves `Cursors`. `save` is synchronous and may be called in another thread with bytes made on the loop."""
+
+    def __init__(self, disk: Disk, directory: str, *, log_id: str) -> None:
+        self._disk = disk
+        self._directory = directory
+        self._generation = 0
+        self._written = 0
+        self._writing = threading.Lock()
+        self.damaged: list[str] = []
+        disk.make_directory(directory)
+        self.cursors = self._load(log_id)
+
+    def _load(self, log_id: str) -> Cursors:
+        best: Cursors | None = None
+        for name in _FILES:
+            path = f"{self._directory}/{name}"
+            try:
+                generation, cursors = _decode(read_whole(self._disk, path))
+            except Missing:
+                continue
+            except (Refused, Unavailable) as error:
+                self.damaged.append(f"{path}: {error}")
+                continue
+            if generation > self._generation:
+                self._generation, best = generation, cursors
+        if best is not None and best.log == log_id:
+            return best
+        # Another log id: the edge's data were wiped, offsets begin anew. Old producer ids must not meet them.
+        fresh = Cursors(log=log_id)
+        if best is None and self.damaged:
+            fresh.clusters[""] = ClusterCursor(
+                rebuilt=True
+            )  # becomes the cluster that is met first
+        return fresh
+
+    def cluster(self, cluster_id: str) -> tuple[ClusterCursor, bool]:
+        """The cursor of this cluster and whether it was never met before; forgets the least recently used."""
+        clusters = self.cursors.clusters
+        known = clusters.get(cluster_id)
+        cursor = known or clusters.pop("", None) or ClusterCursor()
+        clusters[cluster_id] = cursor
+        cursor.used = 1 + max(other.used for other in clusters.values())
+        for stale in sorted(clusters, key=lambda name: -clusters[name].used)[CLUSTERS_MAX:]:
+            del clusters[stale]
+        return cursor, known is None
+
+    def encode(self) -> bytes:
+        """The next generation, as bytes: made on the loop, in one piece with the state it describes."""
+        self._generation += 1
+        body = struct.pack(">Q", self._generation) + msgspec.msgpack.encode(self.cursors)
+        return _HEAD.pack(_MAGIC, zlib.crc32(body), self._generation) + body[8:]
+
+    def write(self, data: bytes) -> None:
+        """Durable on return. Raises Unavailable; then the older file still stands. Any thread."""
+        generation = _HEAD.unpack_from(data)[2]
+        with self._writing:
+            if generation < self._written:
+                return  # overtaken: newer bytes, which hold all of these facts or later ones, are durable
+            replace_whole(self._disk, f"{self._directory}/{_FILES[generation % 2]}", data)
+            self._written = generation
+
+
+def _decode(data: bytes) -> tuple[int, Cursors]:
+    if len(data) < _HEAD.size:
+        raise Refused("a cursor file is cut short")
+    magic, crc, generation = _HEAD.unpack_from(data)
+    if magic != _MAGIC or zlib.crc32(data[12:]) != crc:
+        raise Refused("a cursor file does not hold what was written")
+    try:
+        return generation, msgspec.msgpack.decode(data[_HEAD.size :], type=Cursors)
+    except msgspec.MsgspecError as error:
+        raise Refused(f"a cursor file of another format: {error}") from error

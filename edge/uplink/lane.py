@@ -1,0 +1,103 @@
+"""A lane: one edge partition's flow and cutter, with what the rim keeps beside them.
+
+One lane per partition today. A second one for the backlog (live and history side by side) is another lane with its own
+flow, producer id and range, under the same budget and weights.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import NamedTuple
+
+from ...core.record import TopicPartition
+from .cutting import Cutter
+from .partition import PartitionFlow, Stage
+
+
+class Route(NamedTuple):
+    """From an edge partition to a cloud partition."""
+
+    source: TopicPartition
+    target: TopicPartition
+
+
+class Budget:
+    """Bytes that all lanes hold together."""
+
+    def __init__(self, bytes_max: int) -> None:
+        self.bytes_max = bytes_max
+        self.used = 0
+
+    def room(self, size: int) -> bool:
+        return self.used + size <= self.bytes_max
+
+
+class Lane:
+    """`changed` tells the engine to look at the lane again."""
+
+    def __init__(
+        self,
+        route: Route,
+        flow: PartitionFlow,
+        cutter: Cutter,
+        *,
+        weight: int,
+        budget: Budget,
+        changed: Callable[[Lane], None],
+    ) -> None:
+        self.route = route
+        self.flow = flow
+        self.cutter = cutter
+        self.weight = weight
+        self.busy = False  # a need is being met
+        self.reading = False  # a journal read is under way
+        self.fed_bytes = 0
+        self.fed_records = 0
+        self.wire_bytes = 0
+        self._budget = budget
+        self._changed = changed
+        self._held = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def account(self) -> None:
+        """Bring the budget up to date."""
+        held = self.cutter.buffered_bytes + self.flow.unacked_bytes
+        self._budget.used += held - self._held
+        self._held = held
+
+    def changed(self) -> None:
+        self.account()
+        self._changed(self)
+
+    def hungry(self, batch_bytes: int) -> bool:
+        """Sending, behind, and with less than a batch at hand."""
+        return (
+            self.flow.stage is Stage.OPEN
+            and not self.reading
+            and self.cutter.wanted < self.flow.log_end
+            and self.cutter.buffered_bytes < batch_bytes
+        )
+
+    def wake_at(self, when: float, now: float, loop: asyncio.AbstractEventLoop) -> None:
+        """Look again at `when`; one timer per lane, the last one asked for."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = loop.call_later(max(0.001, when - now), self.changed)
+
+    def resume(self, changed: Callable[[Lane], None]) -> None:
+        """A new session takes over."""
+        self.busy = self.reading = False
+        self._changed = changed
+        self.changed()
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._budget.used -= self._held
+        self._held = 0
+
+    @property
+    def bytes_per_record(self) -> float:
+        return self.fed_bytes / self.fed_records if self.fed_records else 100.0

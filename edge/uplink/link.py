@@ -1,0 +1,244 @@
+"""A link: one connection to one leader, over which Produce requests are pipelined in order.
+
+Rim. Lanes that may send stand in a queue; each request takes one batch from each of them, in turn, as often as its
+weight says over time, up to `request_bytes_max`. When the connection breaks, every answer that is still coming is waited for
+first; only then are the lanes told that their batches are lost, and only then is a new connection made. So a batch is
+never in flight twice from here.
+
+Encoding a batch takes a few milliseconds; between two of them the event loop gets its turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
+
+import structlog
+
+from ...core.backoff import Backoff
+from ...core.clock import Clock
+from ...core.errors import HeadwaterError, Unavailable, Unknown
+from ...core.kafka.messages.produce import (
+    PartitionProduceData,
+    ProduceRequest,
+    ProduceResponse,
+    TopicProduceData,
+)
+from ...core.record import TopicPartition
+from .cluster import Connection, describe
+from .lane import Lane
+from .partition import Cut
+from .settings import UplinkSettings
+
+_log = structlog.get_logger()
+
+
+class Shipment(NamedTuple):
+    """One batch of one lane, on its way."""
+
+    lane: Lane
+    cut: Cut
+
+
+class LinkTotals:
+    """Counted over the life of the process."""
+
+    def __init__(self) -> None:
+        self.requests = 0
+        self.batches = 0
+        self.bytes = 0
+        self.failures = 0
+        self.refused = 0
+
+
+class Link:
+    """To broker `node`. `on_trouble` is told that leaders may have moved."""
+
+    def __init__(
+        self,
+        node: int,
+        dial: Callable[[], Awaitable[Connection]],
+        settings: UplinkSettings,
+        *,
+        clock: Clock,
+        backoff: Backoff,
+        totals: LinkTotals,
+        on_trouble: Callable[[str], None],
+    ) -> None:
+        self.node = node
+        self.connected = False
+        self._dial = dial
+        self._settings = settings
+        self._clock = clock
+        self._backoff = backoff
+        self._totals = totals
+        self._on_trouble = on_trouble
+        self._ready: dict[Lane, None] = {}  # a queue without repeats
+        self._turns: dict[Lane, int] = {}
+        self._flying: dict[asyncio.Task[None], list[Shipment]] = {}
+        self._gathered: list[Shipment] = []
+        self._wake = asyncio.Event()
+        self._broken: HeadwaterError | None = None
+
+    def offer(self, lane: Lane) -> None:
+        """The lane has something to send."""
+        if lane not in self._ready:
+            self._ready[lane] = None
+            self._wake.set()
+
+    async def run(self) -> None:
+        """Until cancelled: connect, send, and again after a pause."""
+        while True:
+            await self._until_ready()
+            try:
+                connection = await self._dial()
+            except HeadwaterError as error:
+                self._totals.failures += 1
+                self._on_trouble(str(error))
+                await asyncio.sleep(self._backoff.next())
+                continue
+            started = self._clock.monotonic()
+            self.connected, self._broken = True, None
+            try:
+                await self._pump(connection)
+            finally:
+                self.connected = False
+                await self._abandon(connection)
+            if self._clock.monotonic() - started >= self._settings.stable_after:
+                self._backoff.reset()
+            self._totals.failures += 1
+            self._on_trouble(str(self._broken))
+            await asyncio.sleep(self._backoff.next())
+
+    async def _until_ready(self) -> None:
+        while not self._ready:
+            self._wake.clear()
+            await self._wake.wait()
+
+    async def _pump(self, connection: Connection) -> None:
+        """Returns when the connection is broken."""
+        while self._broken is None:
+            room = len(self._flying) < self._settings.requests_in_flight
+            if room and self._ready:
+                await self._gather()
+            if self._gathered:
+                shipments, self._gathered = self._gathered, []
+                self._send(connection, shipments)
+                continue
+            self._wake.clear()
+            await self._wake.wait()
+
+    async def _gather(self) -> None:
+        """One batch of each ready lane, until the request is full."""
+        targets: set[TopicPartition] = set()
+        size = 0
+        for lane in list(self._ready):
+            if size and size + self._settings.batch_bytes_max > self._settings.request_bytes_max:
+                break
+            if lane.route.target in targets:
+                continue  # one batch of a partition in a request: a rule of Kafka's; its turn is the next request
+            cut = lane.flow.take(self._clock.monotonic())
+            self._requeue(lane)
+            if cut is None:
+                continue
+            lane.account()
+            lane.changed()
+            targets.add(lane.route.target)
+            self._gathered.append(Shipment(lane, cut))
+            size += len(cut.payload)
+            await asyncio.sleep(0)
+            if self._broken is not None:
+                break
+
+    def _requeue(self, lane: Lane) -> None:
+        """Behind the others when its turns are used up; away when it has nothing more."""
+        if not lane.flow.sendable(self._clock.monotonic()):
+            self._ready.pop(lane, None)
+            self._turns.pop(lane, None)
+            return
+        turns = self._turns.get(lane, lane.weight) - 1
+        if turns <= 0:
+            self._ready[lane] = self._ready.pop(lane)
+            turns = lane.weight
+        self._turns[lane] = turns
+
+    def _send(self, connection: Connection, shipments: list[Shipment]) -> None:
+        topics: dict[str, list[PartitionProduceData]] = {}
+        for lane, cut in shipments:
+            data = PartitionProduceData(index=lane.route.target.partition, records=cut.payload)
+            topics.setdefault(lane.route.target.topic, []).append(data)
+            self._totals.bytes += len(cut.payload)
+            lane.wire_bytes += len(cut.payload)
+        self._totals.requests += 1
+        self._totals.batches += len(shipments)
+        request = ProduceRequest(
+            acks=-1,
+            timeout_ms=int(self._settings.request_timeout * 2000 / 3),
+            topic_data=[
+                TopicProduceData(name=name, partition_data=data) for name, data in topics.items()
+            ],
+        )
+        task = asyncio.create_task(self._exchange(connection, request, shipments))
+        self._flying[task] = shipments
+        task.add_done_callback(self._landed)
+
+    def _landed(self, task: asyncio.Task[None]) -> None:
+        if self._broken is None:
+            self._flying.pop(task, None)
+        self._wake.set()
+
+    async def _exchange(
+        self, connection: Connection, request: ProduceRequest, shipments: list[Shipment]
+    ) -> None:
+        try:
+            async with asyncio.timeout(self._settings.request_timeout):
+                response = await connection.request(request)
+        except TimeoutError:
+            timeout = float(self._settings.request_timeout)
+            self._fail(Unknown(f"broker {self.node} gave no answer in {timeout:g} s"))
+        except HeadwaterError as error:
+            self._fail(error)
+        else:
+            if not self._answer(response, shipments):
+                self._fail(Unknown(f"broker {self.node} left a partition out of its answer"))
+
+    def _fail(self, error: HeadwaterError) -> None:
+        if self._broken is None:
+            self._broken = error
+            self._wake.set()
+
+    def _answer(self, response: ProduceResponse, shipments: list[Shipment]) -> bool:
+        answers = {
+            TopicPartition(topic.name, partition.index): partition
+            for topic in response.responses
+            for partition in topic.partition_responses
+        }
+        now = self._clock.monotonic()
+        for lane, cut in shipments:
+            answer = answers.get(lane.route.target)
+            if answer is None:
+                return False
+            text = describe(answer.error_code, answer.error_message)
+            lane.flow.answered(cut, answer.error_code, answer.base_offset, now, message=text)
+            lane.changed()
+        return True
+
+    async def _abandon(self, connection: Connection) -> None:
+        """Close, wait for what is still coming, and tell the lanes what is lost."""
+        if self._broken is None:
+            self._broken = Unavailable("the link was closed")
+        with contextlib.suppress(HeadwaterError, OSError):
+            await connection.close()
+        flying, self._flying = self._flying, {}
+        gathered, self._gathered = self._gathered, []
+        for task in flying:
+            task.cancel()
+        await asyncio.gather(*flying, return_exceptions=True)
+        now = self._clock.monotonic()
+        for lane in {
+            shipment.lane: None for group in (*flying.values(), gathered) for shipment in group
+        }:
+            lane.flow.lost(now)
+            lane.changed()

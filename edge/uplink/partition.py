@@ -1,0 +1,494 @@
+"""One edge partition on its way up: what to send next, what is known to be there, and what to do after each answer.
+
+Sans-I/O. It knows no socket, no journal and no clock: `now` is passed in, records come through a `Supply`, and what it
+needs from the world it names by `need()`; whoever drives it (steward.py, or the simulation in the tests) does that and
+reports back.
+
+    stage    needs        left by
+    ASK      DESCRIBE     described(): the broker knows our era -> OPEN; it does not and something may be stored -> LOOK
+    LOOK     READ_BACK    looked(): own addresses in the cloud's tail tell where to go on -> OPEN or ERA
+    OPEN     -            take(): batches go out, in order, up to the window; any answer but success -> SETTLE
+    SETTLE   -            the last batch in flight is answered or lost -> ASK, or DECLARE for a single refused record
+    DECLARE  DECLARE      declared(): the loss is durable as a gap record -> ERA behind it
+    ERA      (PRODUCER,) (READ_BACK,) SAVE   saved(): the new era is durable -> OPEN
+
+There is one way back from every failure: settle, ask, resume where the broker stands.
+
+Watermarks: `acked` is moved by acks=all answers and by read-back alone; `position` (one past what the broker is known to
+hold) by these and by described(); `acked <= position`, and batches in flight begin at `position`.
+
+Window: five batches, but one until the broker has acknowledged something of this era since the last doubt, and again one
+after `PROVEN_S` of silence. Kafka accepts *any* first sequence from a producer it does not know, so with two batches in
+flight the second could be stored without the first.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import deque
+from typing import NamedTuple, Protocol
+
+from ...core.backoff import Backoff
+from .cursor import EPOCH_MAX, Era, PartitionCursor
+from .verdicts import Verdict, verdict
+
+# Far below a day, after which Kafka forgets a silent producer (producer.id.expiration.ms, 24 h).
+PROVEN_S = 3600.0
+# Settled failures of one batch after which its bytes are given back; the same offsets are cut again later.
+KEEP_ATTEMPTS = 3
+# Times that the broker may contradict its own DescribeProducers before a new era is begun.
+STUCK_MAX = 3
+
+
+class Need(enum.Enum):
+    NOTHING = "nothing"
+    DESCRIBE = "describe"
+    READ_BACK = "read back"
+    PRODUCER = "producer"
+    SAVE = "save"
+    DECLARE = "declare"
+
+
+class Stage(enum.Enum):
+    ASK = "asking"
+    LOOK = "reading back"
+    OPEN = "sending"
+    SETTLE = "settling"
+    DECLARE = "declaring a loss"
+    ERA = "beginning an era"
+
+
+class Described(NamedTuple):
+    """What DescribeProducers says of our producer id."""
+
+    epoch: int
+    last_sequence: int
+
+
+class Found(NamedTuple):
+    """What reading back from `floor` to the high watermark found: one past the highest own offset, if any.
+
+    `truncated`: the cloud no longer holds all from `floor` on.
+    """
+
+    next_offset: int | None
+    cloud_offset: int
+    truncated: bool = False
+
+
+class Refusal(NamedTuple):
+    first: int
+    last: int
+    code: int
+    detail: str
+
+
+class Notice(NamedTuple):
+    """Something an operator should read in the log."""
+
+    event: str
+    detail: str
+
+
+class Cut:
+    """A batch as it goes out, kept as the same bytes until it is acknowledged or given up."""
+
+    __slots__ = ("code", "count", "era", "first", "flying", "message", "payload")
+
+    def __init__(self, first: int, count: int, era: Era, payload: bytes) -> None:
+        self.first = first
+        self.count = count
+        self.era = era
+        self.payload = payload
+        self.flying = False
+        self.code: int | None = None  # of the answer, where it was not success
+        self.message = ""
+
+    @property
+    def next_offset(self) -> int:
+        return self.first + self.count
+
+
+class Supply(Protocol):
+    """Records of one partition, in offset order, from the journal."""
+
+    @property
+    def first(self) -> int | None:
+        """The offset that `cut` would begin with; None where nothing is at hand."""
+
+    @property
+    def wanted(self) -> int:
+        """The next offset to be fed."""
+
+    def ripe(self, now: float) -> bool:
+        """Enough for a full batch, or waited long enough."""
+
+    def cut(self, era: Era, *, records_max: int, plain: bool) -> Cut:
+        """A batch from `first` on, of offsets without a hole."""
+
+    def restart(self, offset: int) -> None:
+        """Drop what is at hand; want `offset` next."""
+
+
+class PartitionFlow:
+    """See the module's theory. `cursor` is durable before the flow is made."""
+
+    def __init__(
+        self,
+        cursor: PartitionCursor,
+        supply: Supply,
+        *,
+        backoff: Backoff,
+        fresh: bool,
+        window: int = 5,
+        records_max: int = 10_000,
+    ) -> None:
+        self.cursor = cursor
+        self.supply = supply
+        self.stage = Stage.ASK
+        self.log_end = cursor.acked
+        self.retry_at = 0.0
+        self.stale_leader = False
+        self.last_error = ""
+        self.notices: list[Notice] = []
+        self.refusal: Refusal | None = None
+        self._position = cursor.acked
+        self._unacked: deque[Cut] = deque()
+        self._flying = 0
+        self._backoff = backoff
+        self._window = window
+        self._records_max = records_max
+        self._records_limit = records_max
+        self._plain = False
+        # May something we sent be stored without our knowing? After a restart: yes. Fresh: nothing was ever sent.
+        self._doubt = not fresh
+        self._proven_at: float | None = None
+        self._attempts = 0
+        self._stuck = 0
+        self._wants_producer = False
+        self._new_identity = False
+        self._era_origin: int | None = None
+        self._era: Era | None = None
+        supply.restart(cursor.acked)
+
+    # -- what an observer may ask ------------------------------------------------------------------------------------
+
+    @property
+    def acked(self) -> int:
+        return self.cursor.acked
+
+    @property
+    def position(self) -> int:
+        return self._position
+
+    @property
+    def flying(self) -> int:
+        return self._flying
+
+    @property
+    def unacked_bytes(self) -> int:
+        return sum(len(cut.payload) for cut in self._unacked)
+
+    @property
+    def drained(self) -> bool:
+        """Everything durable at the edge is with the broker, as far as known."""
+        return (
+            not self._unacked and self.supply.first is None and self.supply.wanted >= self.log_end
+        )
+
+    def need(self, now: float) -> Need:
+        if now < self.retry_at:
+            return Need.NOTHING
+        match self.stage:
+            case Stage.ASK:
+                return Need.DESCRIBE
+            case Stage.LOOK:
+                return Need.READ_BACK
+            case Stage.DECLARE:
+                return Need.DECLARE
+            case Stage.OPEN:
+                return self._need_open()
+            case Stage.ERA:
+                return self._need_era()
+            case Stage.SETTLE:
+                return Need.NOTHING
+
+    def _need_open(self) -> Need:
+        if self._unacked:
+            return Need.NOTHING
+        ahead = self.supply.first
+        if ahead is not None and ahead > self._position:
+            self._begin_era(
+                ahead
+            )  # the journal jumps: retention or damage, declared where it happened
+            return self._need_era()
+        # nothing more to send that would confirm what the leader showed: look whether it is replicated
+        return Need.READ_BACK if self.acked < self._position and self.drained else Need.NOTHING
+
+    def _need_era(self) -> Need:
+        if self.acked < self._position:
+            return Need.READ_BACK  # the old era ends only when all of it is confirmed
+        return Need.PRODUCER if self._wants_producer else Need.SAVE
+
+    # -- sending -----------------------------------------------------------------------------------------------------
+
+    def sendable(self, now: float) -> bool:
+        if self.stage is not Stage.OPEN or now < self.retry_at or self._flying >= self._room(now):
+            return False
+        if self._flying < len(self._unacked):
+            return True
+        ahead = self.supply.first
+        return ahead is not None and ahead == self._tail() and self.supply.ripe(now)
+
+    def take(self, now: float) -> Cut | None:
+        """The next batch to put on the wire to the leader, after all taken before it."""
+        if not self.sendable(now):
+            return None
+        if self._flying < len(self._unacked):
+            cut = self._unacked[self._flying]
+        else:
+            cut = self.supply.cut(
+                self.cursor.era, records_max=self._records_limit, plain=self._plain
+            )
+            assert cut.first == self._tail(), "a cut that does not follow would break the era"
+            self._unacked.append(cut)
+        cut.flying, cut.code = True, None
+        self._flying += 1
+        return cut
+
+    def _tail(self) -> int:
+        return self._unacked[-1].next_offset if self._unacked else self._position
+
+    def _room(self, now: float) -> int:
+        proven = self._proven_at is not None and now - self._proven_at < PROVEN_S
+        return self._window if proven else 1
+
+    # -- answers -----------------------------------------------------------------------------------------------------
+
+    def answered(
+        self, cut: Cut, code: int, base_offset: int, now: float, *, message: str = ""
+    ) -> None:
+        """The broker's answer to `cut`. `base_offset` is the cloud's, -1 where it did not say."""
+        if not cut.flying:
+            return
+        cut.flying = False
+        self._flying -= 1
+        if verdict(code) is Verdict.DONE:
+            self._confirm(cut.next_offset, base_offset + cut.count if base_offset >= 0 else 0)
+            self._proven_at = now
+            self._attempts = self._stuck = 0
+            self._backoff.reset()
+            self.last_error = ""
+            self._records_limit = min(self._records_max, self._records_limit * 2)
+        else:
+            cut.code, cut.message = code, message
+            self._doubt = True
+            self.stage = Stage.SETTLE
+        if self.stage is Stage.SETTLE and not self._flying:
+            self._settled(now)
+
+    def lost(self, now: float) -> None:
+        """The connection is gone: what was in flight may or may not be stored."""
+        if not self._flying:
+            return
+        for cut in self._unacked:
+            cut.flying = False
+        self._flying = 0
+        self._doubt = True
+        self.stage = Stage.SETTLE
+        self._settled(now)
+
+    def _confirm(self, next_offset: int, floor: int = 0) -> None:
+        """All below `next_offset` is stored and replicated."""
+        while self._unacked and self._unacked[0].next_offset <= next_offset:
+            cut = self._unacked.popleft()
+            if cut.flying:  # acknowledged by a later one's answer
+                cut.flying = False
+                self._flying -= 1
+        self._position = max(self._position, next_offset)
+        self.cursor = _moved(self.cursor, max(self.acked, next_offset), floor)
+
+    def _settled(self, now: float) -> None:
+        """Nothing is in flight; the first batch that was answered with an error says why."""
+        self.stage = Stage.ASK
+        failed = next((cut for cut in self._unacked if cut.code is not None), None)
+        self._attempts += 1
+        if failed is None or failed.code is None:
+            self._release()
+            return
+        code, kind = failed.code, verdict(failed.code)
+        self.last_error = failed.message or f"kafka error {code}"
+        head = failed is self._unacked[0]
+        match kind:
+            case Verdict.REFUSED if head:
+                self._refused(failed, code)
+                return
+            case Verdict.PLAIN:
+                self._plain = True
+                self._recut()
+            case Verdict.IDENTITY:
+                self._new_identity = True
+            case Verdict.SEQUENCE if head:
+                self._stuck += 1
+            case Verdict.LEADER:
+                self.stale_leader = True
+            case Verdict.BLOCKED:
+                self.notices.append(Notice("uplink blocked", self.last_error))
+            case _:
+                pass
+        self.retry_at = now + self._backoff.next()
+        self._release()
+
+    def _refused(self, cut: Cut, code: int) -> None:
+        if cut.count > 1:
+            self._records_limit = max(1, cut.count // 2)
+            self._recut()
+            return
+        self.refusal = Refusal(cut.first, cut.first, code, self.last_error)
+        self.stage = Stage.DECLARE
+
+    def _release(self) -> None:
+        if self._attempts >= KEEP_ATTEMPTS:
+            self._recut()
+
+    def _recut(self) -> None:
+        """Give back the bytes; the same offsets are read and cut again. Safe within an era, see the package's theory."""
+        self._unacked.clear()
+        self.supply.restart(self._position)
+
+    # -- asking the broker -------------------------------------------------------------------------------------------
+
+    def failed(self, now: float, message: str) -> None:
+        """What was needed could not be had; try again after a pause."""
+        self.last_error = message
+        self.retry_at = now + self._backoff.next()
+
+    def described(self, found: Described | None, now: float) -> None:
+        """The leader's answer about our producer id; None where it does not know it."""
+        if self.stage is not Stage.ASK:
+            return
+        era = self.cursor.era
+        self._proven_at = None
+        if self._new_identity or self._stuck >= STUCK_MAX or (found and found.epoch > era.epoch):
+            if found and found.epoch > era.epoch:
+                self.notices.append(Notice("uplink identity used by another", f"{found} {era}"))
+                self._new_identity = True
+            self.stage = Stage.LOOK
+        elif found is None or (found.epoch == era.epoch and found.last_sequence < 0):
+            if self._doubt or self.acked < self._position:
+                self._position = self.acked
+                self.stage = Stage.LOOK
+            else:
+                self._resume(self._position)
+        elif found.epoch < era.epoch:
+            self._resume(era.origin)  # nothing of this era is stored: its first batch will be
+        else:
+            self._resume(era.next_offset(found.last_sequence, near=self._position))
+
+    def _resume(self, position: int) -> None:
+        if position > self.log_end:
+            detail = f"cloud holds up to {position}, the journal ends at {self.log_end}"
+            self.notices.append(Notice("uplink journal lost acknowledged records", detail))
+            self._position = self.log_end
+            self.cursor = _moved(self.cursor, self.log_end)
+            self._recut()
+            self._begin_era(self.log_end)
+            return
+        if position < self.acked:
+            detail = f"acknowledged up to {self.acked}, the cloud holds up to {position}"
+            self.notices.append(Notice("uplink cloud lost acknowledged records", detail))
+            self.cursor = _moved(self.cursor, position)
+        while self._unacked and self._unacked[0].next_offset <= position:
+            self._unacked.popleft()
+        if position > self._position:
+            self._stuck = 0
+        self._position = position
+        if self._unacked and self._unacked[0].first != position:
+            self._unacked.clear()  # a copy of another cut came through
+        for cut in self._unacked:
+            cut.code = None
+        if not self._unacked and self.supply.first != position:
+            self.supply.restart(position)
+        self._doubt = False
+        self.stage = Stage.OPEN
+
+    # -- reading back ------------------------------------------------------------------------------------------------
+
+    def looked(self, found: Found, now: float) -> None:
+        """Own addresses between `floor` and the high watermark."""
+        if self.stage is Stage.LOOK:
+            self._looked_in_doubt(found)
+        else:
+            self._looked_to_confirm(found, now)
+
+    def _looked_in_doubt(self, found: Found) -> None:
+        if found.truncated and found.next_offset is None:
+            detail = f"offsets from {self.acked} on may be sent twice; their addresses tell"
+            self.notices.append(Notice("uplink cannot tell what the cloud had", detail))
+        position = max(self.acked, found.next_offset or 0)
+        floor = found.cloud_offset if found.next_offset is not None else 0
+        stuck, identity = self._stuck >= STUCK_MAX, self._new_identity
+        if identity:
+            position = min(position, self.log_end)
+        self.cursor = _moved(self.cursor, position, floor)
+        self._resume(position)
+        if self.stage is Stage.OPEN and (stuck or identity):
+            self._wants_producer = identity
+            self._begin_era(position)
+
+    def _looked_to_confirm(self, found: Found, now: float) -> None:
+        if found.next_offset is not None and found.next_offset >= self._position:
+            self._confirm(self._position, found.cloud_offset)
+        elif found.truncated and found.next_offset is None:
+            self._confirm(self._position)  # stored, and by now so old that the cloud retired it
+        elif self.stage in {Stage.OPEN, Stage.ERA} and not self._flying:
+            self.stage, self._era_origin = Stage.ASK, None
+            self.failed(now, "what the leader showed is not replicated yet")
+
+    # -- eras --------------------------------------------------------------------------------------------------------
+
+    def _begin_era(self, origin: int) -> None:
+        self._era_origin = origin
+        self.stage = Stage.ERA
+        self._wants_producer = self._wants_producer or self.cursor.era.epoch >= EPOCH_MAX
+        self._era = None
+
+    def declared(self) -> None:
+        """The refused record's gap is durable."""
+        if self.stage is Stage.DECLARE and self.refusal is not None:
+            self._begin_era(self.refusal.last + 1)
+            self.refusal = None
+
+    def producer(self, producer_id: int, epoch: int) -> None:
+        """A producer id that nobody used before."""
+        if self.stage is Stage.ERA and self._era_origin is not None:
+            self._era = Era(producer_id, epoch, self._era_origin)
+            self._wants_producer = False
+
+    def next_cursor(self) -> PartitionCursor:
+        """What SAVE must make durable: the cursor with the era that is about to begin."""
+        if self.stage is not Stage.ERA or self._era_origin is None:
+            return self.cursor
+        old = self.cursor
+        era = self._era or Era(old.era.producer_id, old.era.epoch + 1, self._era_origin)
+        return PartitionCursor(old.partitions, old.target, era, era.origin, old.floor)
+
+    def saved(self, cursor: PartitionCursor) -> None:
+        """`next_cursor()` is durable, and no earlier one can come back but by damage."""
+        if self.stage is not Stage.ERA or cursor != self.next_cursor():
+            return
+        self.cursor = cursor
+        self._position = cursor.acked
+        self._era_origin = self._era = None
+        self._new_identity = self._doubt = False
+        self._attempts = self._stuck = 0
+        self._proven_at = None
+        if self.supply.first != cursor.acked or self._unacked:
+            self._recut()
+        self.stage = Stage.OPEN
+
+
+def _moved(cursor: PartitionCursor, acked: int, floor: int = 0) -> PartitionCursor:
+    return PartitionCursor(
+        cursor.partitions, cursor.target, cursor.era, acked, max(cursor.floor, floor)
+    )

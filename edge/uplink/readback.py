@@ -1,0 +1,143 @@
+"""Reading back: what of ours is in the cloud's tail, told by the addresses in the records' headers.
+
+Asked where the broker's own memory (producer state) does not answer. Reads from `floor` to the high watermark as it stood
+when reading began; only what is below it is replicated. A record is ours when both its address (edge, stream, partition)
+and its log id match. Since we send in order, the highest own offset tells that all before it is there too, or was given
+up before it was sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ...core.batch import BatchHeader, decode_batch, split_batches
+from ...core.errors import Missing, Unavailable
+from ...core.kafka.errors import ErrorCode
+from ...core.kafka.messages.fetch import (
+    FetchPartition,
+    FetchRequest,
+    FetchResponse,
+    FetchTopic,
+    PartitionData,
+)
+from ...core.kafka.messages.list_offsets import (
+    ListOffsetsPartition,
+    ListOffsetsRequest,
+    ListOffsetsTopic,
+)
+from ...core.record import ADDRESS_HEADER, LOG_HEADER, StoredRecord, TopicPartition
+from .cluster import Cluster, check
+from .cutting import Origin
+from .partition import Found
+
+# Of one answer: two links' worth of a batch; read back is rare and must not crowd out what is live.
+_FETCH_BYTES = 1024 * 1024
+LATEST = -1
+EARLIEST = -2
+
+
+async def cloud_offset(cluster: Cluster, target: TopicPartition, timestamp: int) -> int:
+    """ListOffsets: the first offset at or after `timestamp` (ms); the end where there is none."""
+    node = cluster.leader(target)
+    if node is None:
+        raise Unavailable(f"{target} has no leader")
+    question = ListOffsetsPartition(partition_index=target.partition, timestamp=timestamp)
+    response = await cluster.ask(
+        node,
+        ListOffsetsRequest(
+            replica_id=-1, topics=[ListOffsetsTopic(name=target.topic, partitions=[question])]
+        ),
+    )
+    for topic in response.topics:
+        for partition in topic.partitions:
+            check(partition.error_code, f"list offsets of {target}")
+            if partition.offset >= 0:
+                return partition.offset
+            if timestamp != LATEST:
+                return await cloud_offset(cluster, target, LATEST)
+    raise Missing(f"no answer about {target} in ListOffsets")
+
+
+async def read_back(
+    cluster: Cluster,
+    source: TopicPartition,
+    target: TopicPartition,
+    origin: Origin,
+    *,
+    floor: int,
+) -> Found:
+    """The highest own offset from cloud offset `floor` on. Raises Unavailable, Unknown."""
+    prefix = f"{origin.edge}/{source.topic}/{source.partition}/".encode()
+    log = origin.log.encode()
+    position, truncated, end = floor, False, -1
+    seen, after = None, floor
+    while end < 0 or position < end:
+        data = await _fetch(cluster, target, position)
+        if data.error_code == ErrorCode.OFFSET_OUT_OF_RANGE:
+            start = await cloud_offset(cluster, target, EARLIEST)
+            if start == position:
+                raise Unavailable(f"{target} has no offset {position} and begins there")
+            position, truncated, end = start, True, -1
+            continue
+        check(data.error_code, f"fetch of {target} at {position}")
+        end = data.high_watermark if end < 0 else end
+        before = position
+        for header, batch in split_batches(data.records or b""):
+            if header.next_offset <= position:
+                continue
+            position = header.next_offset
+            own = _highest(header, batch, prefix, log)
+            if own is not None and (seen is None or own >= seen):
+                seen, after = own + 1, header.next_offset
+        if position == before and position < end:
+            raise Unavailable(f"fetch of {target} at {position} brought nothing below {end}")
+    return Found(seen, after, truncated)
+
+
+async def _fetch(cluster: Cluster, target: TopicPartition, position: int) -> PartitionData:
+    node = cluster.leader(target)
+    if node is None:
+        raise Unavailable(f"{target} has no leader")
+    wanted = FetchPartition(
+        partition=target.partition, fetch_offset=position, partition_max_bytes=_FETCH_BYTES
+    )
+    response: FetchResponse = await cluster.ask(
+        node,
+        FetchRequest(
+            max_wait_ms=0,
+            min_bytes=0,
+            max_bytes=_FETCH_BYTES,
+            topics=[FetchTopic(topic=target.topic, partitions=[wanted])],
+        ),
+    )
+    check(response.error_code, f"fetch of {target}")
+    for topic in response.responses:
+        for data in topic.partitions:
+            return data
+    raise Unavailable(f"no answer about {target} in Fetch")
+
+
+def _highest(
+    header: BatchHeader, batch: bytes | bytearray | memoryview, prefix: bytes, log: bytes
+) -> int | None:
+    if header.is_control:
+        return None
+    return highest_own(decode_batch(batch)[1], prefix, log)
+
+
+def highest_own(records: Iterable[StoredRecord], prefix: bytes, log: bytes) -> int | None:
+    """The highest own offset among these records, None where none is ours."""
+    highest = None
+    for record in records:
+        address = identity = None
+        for name, value in record.headers:
+            if name == ADDRESS_HEADER:
+                address = value
+            elif name == LOG_HEADER:
+                identity = value
+        if address is None or identity != log or not address.startswith(prefix):
+            continue
+        digits = address[len(prefix) :]
+        if digits.isdigit() and (highest is None or int(digits) > highest):
+            highest = int(digits)
+    return highest

@@ -1,0 +1,331 @@
+"""One session with a cluster: lanes and links, and the engine that looks at a lane whenever something changed about it.
+
+Rim. Four loops share one task group: the engine (needs and offers), the feeder (journal reads), the poll (new partitions,
+new ends) and the keeper (progress to disk); beside them one task for each leader's link. Nothing looks at all lanes but
+the poll, which is paced by their number, so ten thousand idle partitions cost little.
+
+It ends, by an exception, only when no broker of the cluster can be reached any more; links and needs repair themselves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping
+
+import structlog
+
+from ...core.backoff import Backoff
+from ...core.errors import HeadwaterError, Unavailable, Unknown
+from ...core.record import TopicPartition
+from .cluster import Cluster
+from .cutting import Cutter
+from .feeding import Feeder, bounds_or_none
+from .keeper import Keeper
+from .lane import Budget, Lane
+from .link import Link, LinkTotals
+from .partition import Need, PartitionFlow
+from .parts import Parts
+from .steward import Admission, Steward
+
+_log = structlog.get_logger()
+# Metadata failures in a row after which the session is given up and the bootstrap list asked again.
+_REFRESH_TRIES = 3
+# Between two looks at every partition's end: at least this, and so much more per partition that it stays below a tenth
+# of the processor. What is missed is found at the next look.
+_POLL_S = 0.02
+_POLL_PER_PARTITION_S = 2e-5
+_POLL_IDLE_S = 5.0
+# Needs of the same kind that are met one by one (reading back) share the link with live data.
+_NEEDS_AT_ONCE = 4
+
+
+class Session:
+    def __init__(
+        self,
+        parts: Parts,
+        cluster: Cluster,
+        keeper: Keeper,
+        lanes: dict[TopicPartition, Lane],
+        *,
+        budget: Budget,
+        totals: LinkTotals,
+        acked: Callable[[Lane], None],
+    ) -> None:
+        self._parts = parts
+        self._cluster = cluster
+        self._keeper = keeper
+        self._lanes = lanes
+        self._budget = budget
+        self._totals = totals
+        self._acked = acked
+        self._steward = Steward(
+            cluster,
+            keeper,
+            parts.journal,
+            parts.origin,
+            parts.settings,
+            on_refused=parts.on_refused,
+            clock=parts.clock,
+        )
+        self._feeder = Feeder(parts.journal, parts.settings, budget, clock=parts.clock)
+        self._links: dict[int, Link] = {}
+        self._dirty: dict[Lane, None] = {}
+        self._hungry: dict[Lane, None] = {}
+        self._engine_wake = asyncio.Event()
+        self._feeder_wake = asyncio.Event()
+        self._refresh_wake = asyncio.Event()
+        self._needs_at_once = asyncio.Semaphore(_NEEDS_AT_ONCE)
+        self._group: asyncio.TaskGroup | None = None
+        self.last_error = ""
+
+    async def run(self, notified: asyncio.Event) -> None:
+        """Until cancelled, or raises Unavailable when the cluster is gone."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._group = group
+                group.create_task(self._engine())
+                group.create_task(self._feed())
+                group.create_task(self._poll(notified))
+                group.create_task(self._refresh())
+                group.create_task(self._keeper.run(self._parts.settings.cursor_interval))
+        except* HeadwaterError as gone:
+            raise Unavailable(str(gone.exceptions[0])) from gone
+        finally:
+            self._group = None
+            for lane in self._lanes.values():
+                lane.stop()
+            await self._cluster.close()
+
+    # -- the engine --------------------------------------------------------------------------------------------------
+
+    def changed(self, lane: Lane) -> None:
+        self._dirty[lane] = None
+        self._engine_wake.set()
+
+    async def _engine(self) -> None:
+        while True:
+            dirty, self._dirty = self._dirty, {}
+            needs: dict[Need, list[Lane]] = {}
+            for index, lane in enumerate(dirty):
+                need = self._examine(lane)
+                if need is not Need.NOTHING:
+                    lane.busy = True
+                    needs.setdefault(need, []).append(lane)
+                if index % 256 == 255:
+                    await asyncio.sleep(0)
+            for need, lanes in needs.items():
+                self._meet(need, lanes)
+            if not self._dirty:
+                self._engine_wake.clear()
+                await self._engine_wake.wait()
+            else:
+                await asyncio.sleep(0)
+
+    def _examine(self, lane: Lane) -> Need:
+        """What the lane needs; offers it to its link, or sets its timer."""
+        flow = lane.flow
+        lane.account()
+        self._acked(lane)
+        while flow.notices:
+            notice = flow.notices.pop(0)
+            self.last_error = f"{lane.route.source}: {notice.detail}"
+            _log.warning(notice.event, partition=str(lane.route.source), detail=notice.detail)
+        if flow.last_error:
+            self.last_error = f"{lane.route.source}: {flow.last_error}"
+        if flow.stale_leader:
+            flow.stale_leader = False
+            self._refresh_wake.set()
+        if lane.hungry(self._parts.settings.batch_bytes_max):
+            self._hungry[lane] = None
+            self._feeder_wake.set()
+        if lane.busy:
+            return Need.NOTHING
+        now = self._parts.clock.monotonic()
+        need = flow.need(now)
+        if need is not Need.NOTHING:
+            return need
+        if flow.sendable(now):
+            self._offer(lane, now)
+            return Need.NOTHING
+        if flow.retry_at > now:
+            lane.wake_at(flow.retry_at, now, asyncio.get_running_loop())
+        elif (due := lane.cutter.due_at) is not None and due > now:
+            lane.wake_at(due, now, asyncio.get_running_loop())
+        return Need.NOTHING
+
+    def _offer(self, lane: Lane, now: float) -> None:
+        leader = self._cluster.leader(lane.route.target)
+        if leader is None:
+            self._refresh_wake.set()
+            lane.wake_at(now + 1.0, now, asyncio.get_running_loop())
+            return
+        link = self._links.get(leader)
+        if link is None:
+            link = self._links[leader] = self._new_link(leader)
+        link.offer(lane)
+
+    def _new_link(self, node: int) -> Link:
+        settings = self._parts.settings
+        link = Link(
+            node,
+            lambda: self._cluster.dial(node),
+            settings,
+            clock=self._parts.clock,
+            backoff=self._parts.backoff(),
+            totals=self._totals,
+            on_trouble=self._on_trouble,
+        )
+        self._spawn(link.run())
+        return link
+
+    def _on_trouble(self, reason: str) -> None:
+        self.last_error = reason
+        self._refresh_wake.set()
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        if self._group is None:
+            work.close()
+            return
+        self._group.create_task(work)
+
+    # -- needs -------------------------------------------------------------------------------------------------------
+
+    def _meet(self, need: Need, lanes: list[Lane]) -> None:
+        match need:
+            case Need.DESCRIBE:
+                self._spawn(self._met(lanes, self._steward.describe(lanes)))
+            case Need.SAVE:
+                self._spawn(self._met(lanes, self._steward.save(lanes)))
+            case _:
+                for lane in lanes:
+                    self._spawn(self._met_alone(need, lane))
+
+    async def _met_alone(self, need: Need, lane: Lane) -> None:
+        async with self._needs_at_once:
+            match need:
+                case Need.READ_BACK:
+                    await self._met([lane], self._steward.read_back(lane))
+                case Need.PRODUCER:
+                    await self._met([lane], self._steward.producer(lane))
+                case _:
+                    await self._met([lane], self._steward.declare(lane))
+                    self._totals.refused += lane.flow.refusal is None
+
+    async def _met(self, lanes: list[Lane], work: Coroutine[None, None, None]) -> None:
+        try:
+            await work
+        except HeadwaterError as error:
+            now = self._parts.clock.monotonic()
+            for lane in lanes:
+                lane.flow.failed(now, str(error))
+                lane.flow.stale_leader = True
+        finally:
+            for lane in lanes:
+                lane.busy = False
+                lane.changed()
+
+    # -- records -----------------------------------------------------------------------------------------------------
+
+    async def _feed(self) -> None:
+        while True:
+            batch_bytes = self._parts.settings.batch_bytes_max
+            for lane in [lane for lane in self._hungry if not lane.hungry(batch_bytes)]:
+                del self._hungry[lane]
+            if self._hungry and await self._feeder.feed(list(self._hungry), self._lanes):
+                await asyncio.sleep(0)
+                continue
+            self._feeder_wake.clear()
+            await self._feeder_wake.wait()
+
+    async def _poll(self, notified: asyncio.Event) -> None:
+        """Notice what the journal has; `notified` is set by whoever commits to it."""
+        backoff = self._parts.backoff()
+        while True:
+            notified.clear()
+            strangers: dict[str, list[int]] = {}
+            for source in self._parts.journal.partitions():
+                lane = self._lanes.get(source)
+                if lane is None:
+                    strangers.setdefault(source.topic, []).append(source.partition)
+                    continue
+                bounds = bounds_or_none(self._parts.journal, source)
+                if bounds is not None and bounds.end != lane.flow.log_end:
+                    lane.flow.log_end = bounds.end
+                    lane.changed()
+            if await self._admit(strangers):
+                backoff.reset()
+                await asyncio.sleep(_POLL_S + _POLL_PER_PARTITION_S * len(self._lanes))
+            else:
+                await asyncio.sleep(backoff.next())
+                continue
+            try:
+                async with asyncio.timeout(_POLL_IDLE_S):
+                    await notified.wait()
+            except TimeoutError:
+                continue
+
+    async def _admit(self, strangers: Mapping[str, list[int]]) -> bool:
+        """Partitions met for the first time in this process; False where some could not be admitted yet."""
+        whole = True
+        for stream, partitions in strangers.items():
+            try:
+                admissions = await self._steward.admit(stream, partitions)
+            except HeadwaterError as error:
+                self.last_error = f"{stream}: {error}"
+                _log.warning("uplink cannot begin a stream", stream=stream, reason=str(error))
+                self._refresh_wake.set()
+                whole = False
+                continue
+            for admission in admissions:
+                self._lanes[admission.route.source] = lane = self._new_lane(admission)
+                lane.changed()
+        if strangers and whole:
+            self._keeper.cursor.rebuilt = False
+        return whole
+
+    def _new_lane(self, admission: Admission) -> Lane:
+        parts = self._parts
+        source = admission.route.source
+        cutter = Cutter(source, parts.origin, parts.limits)
+        flow = PartitionFlow(
+            admission.cursor,
+            cutter,
+            backoff=parts.backoff(),
+            fresh=admission.fresh,
+            window=parts.settings.in_flight,
+            records_max=parts.settings.batch_records_max,
+        )
+        flow.log_end = max(admission.cursor.acked, parts.journal.bounds(source).end)
+        return Lane(
+            admission.route,
+            flow,
+            cutter,
+            weight=parts.weight(source.topic),
+            budget=self._budget,
+            changed=self.changed,
+        )
+
+    # -- leaders -----------------------------------------------------------------------------------------------------
+
+    async def _refresh(self) -> None:
+        """Ask who leads what, when somebody doubts it; never in a tight loop."""
+        failures = 0
+        backoff = Backoff(self._parts.rng, first_s=0.2, cap_s=10.0)
+        while True:
+            await self._refresh_wake.wait()
+            self._refresh_wake.clear()
+            topics = {lane.route.target.topic for lane in self._lanes.values()}
+            try:
+                await self._cluster.refresh(topics)
+            except (Unavailable, Unknown) as error:
+                failures += 1
+                if failures >= _REFRESH_TRIES:
+                    raise Unavailable(
+                        f"cluster {self._cluster.cluster_id} is gone: {error}"
+                    ) from error
+                self._refresh_wake.set()
+            else:
+                if not failures:
+                    backoff.reset()
+                failures = 0
+            await asyncio.sleep(backoff.next())

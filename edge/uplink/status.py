@@ -1,0 +1,69 @@
+"""What an operator sees of the uplink: the state of the link, what is behind, and when it will have caught up."""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+
+class LinkState(enum.StrEnum):
+    CONNECTING = "connecting"
+    CONNECTED = "connected"
+    WAITING = "waiting"  # between two attempts
+    STOPPED = "stopped"
+
+
+class PartitionStatus(msgspec.Struct, frozen=True, kw_only=True):
+    stream: str
+    partition: int
+    target: int
+    stage: str
+    acked: int
+    end: int
+    backlog_records: int
+    backlog_bytes: int
+    """Estimated from the records read so far; the journal keeps no sum."""
+    last_error: str
+
+
+class UplinkStatus(msgspec.Struct, frozen=True, kw_only=True):
+    state: LinkState
+    cluster_id: str
+    last_error: str
+    backlog_records: int
+    backlog_bytes: int
+    records_per_second: float
+    seconds_to_empty: float | None
+    """None where nothing moves; 0 where nothing is behind."""
+    memory_bytes: int
+    partitions: list[PartitionStatus]
+
+
+class Pace:
+    """Records a second, as an exponentially weighted mean over about half a minute."""
+
+    _WINDOW_S = 30.0
+
+    def __init__(self) -> None:
+        self.records_per_second = 0.0
+        self._total = 0
+        self._at: float | None = None
+
+    def observe(self, total: int, now: float) -> None:
+        if self._at is None or total < self._total:
+            self._total, self._at = total, now
+            return
+        elapsed = now - self._at
+        if elapsed < 1.0:
+            return
+        share = min(1.0, elapsed / self._WINDOW_S)
+        rate = (total - self._total) / elapsed
+        self.records_per_second += share * (rate - self.records_per_second)
+        self._total, self._at = total, now
+
+
+def seconds_to_empty(records: int, records_per_second: float) -> float | None:
+    if records == 0:
+        return 0.0
+    return records / records_per_second if records_per_second > 0.01 else None

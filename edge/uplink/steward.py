@@ -1,0 +1,262 @@
+"""The steward: meets what the partitions need from the world (`partition.Need`), and brings new partitions in.
+
+Rim. Everything here asks and reports back; decisions are taken in partition.py. What fails with Unavailable or Unknown is
+reported as `failed` and asked for again after the partition's own pause.
+
+Admission of a partition that the cluster never saw: the topic exists, C is pinned, a producer id is at hand, the end of the
+cloud partition is known, and all of that is durable, before the first batch can be cut. A crash in between leaves nothing
+in the cloud but perhaps an empty topic and an unused producer id.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection
+
+import structlog
+
+from ...core.batch import parse_header
+from ...core.clock import Clock
+from ...core.errors import Missing, OffsetOutOfRange, Refused, Unavailable, Unknown
+from ...core.kafka.errors import ErrorCode
+from ...core.kafka.messages.describe_producers import (
+    DescribeProducersRequest,
+    PartitionResponse,
+    TopicRequest,
+)
+from ...core.kafka.messages.init_producer_id import InitProducerIdRequest
+from ...core.record import GAPS_STREAM, TopicPartition
+from .cluster import Cluster, check, describe
+from .cursor import Era, PartitionCursor
+from .cutting import Origin
+from .feeding import UplinkJournal
+from .keeper import Keeper
+from .lane import Lane, Route
+from .partition import Described
+from .placement import place
+from .readback import LATEST, cloud_offset, read_back
+from .settings import UplinkSettings
+
+_log = structlog.get_logger()
+# A topic that was just created needs a moment until its partitions have leaders.
+_LEADER_TRIES = 50
+_LEADER_PAUSE_S = 0.1
+_PARTITIONS_MIN = 4
+
+OnRefused = Callable[[TopicPartition, int, int, str], Awaitable[None]]
+
+
+class Admission:
+    """A partition whose cursor is durable. `fresh`: nothing of it was ever sent."""
+
+    def __init__(self, route: Route, cursor: PartitionCursor, *, fresh: bool) -> None:
+        self.route = route
+        self.cursor = cursor
+        self.fresh = fresh
+
+
+class Steward:
+    def __init__(
+        self,
+        cluster: Cluster,
+        keeper: Keeper,
+        journal: UplinkJournal,
+        origin: Origin,
+        settings: UplinkSettings,
+        *,
+        on_refused: OnRefused,
+        clock: Clock,
+    ) -> None:
+        self._cluster = cluster
+        self._keeper = keeper
+        self._journal = journal
+        self._origin = origin
+        self._settings = settings
+        self._on_refused = on_refused
+        self._clock = clock
+        self._can_describe = True
+
+    # -- needs -------------------------------------------------------------------------------------------------------
+
+    async def describe(self, lanes: Collection[Lane]) -> None:
+        """Ask each leader once for all its partitions."""
+        groups: dict[int, list[Lane]] = {}
+        for lane in lanes:
+            leader = self._cluster.leader(lane.route.target)
+            if leader is None:
+                lane.flow.stale_leader = True
+                lane.flow.failed(self._clock.monotonic(), f"{lane.route.target} has no leader")
+            else:
+                groups.setdefault(leader, []).append(lane)
+        await asyncio.gather(*(self._describe_at(node, group) for node, group in groups.items()))
+
+    async def _describe_at(self, node: int, lanes: list[Lane]) -> None:
+        answers: dict[TopicPartition, PartitionResponse] = {}
+        if self._can_describe:
+            topics: dict[str, set[int]] = {}
+            for lane in lanes:
+                target = lane.route.target
+                topics.setdefault(target.topic, set()).add(target.partition)
+            request = DescribeProducersRequest(
+                topics=[
+                    TopicRequest(name=name, partition_indexes=sorted(partitions))
+                    for name, partitions in topics.items()
+                ]
+            )
+            try:
+                response = await self._cluster.ask(node, request)
+            except (Unavailable, Unknown) as error:
+                self._fail(lanes, str(error))
+                return
+            except Refused as error:
+                # Kafka before 2.8: then every doubt is resolved by reading back
+                _log.info("uplink broker cannot describe producers", reason=str(error))
+                self._can_describe = False
+            else:
+                answers = {
+                    TopicPartition(topic.name, partition.partition_index): partition
+                    for topic in response.topics
+                    for partition in topic.partitions
+                }
+        now = self._clock.monotonic()
+        for lane in lanes:
+            lane.flow.log_end = self._journal.bounds(lane.route.source).end
+            self._described(lane, answers.get(lane.route.target), now)
+
+    def _fail(self, lanes: Collection[Lane], reason: str) -> None:
+        now = self._clock.monotonic()
+        for lane in lanes:
+            lane.flow.stale_leader = True
+            lane.flow.failed(now, reason)
+
+    def _described(self, lane: Lane, answer: PartitionResponse | None, now: float) -> None:
+        flow = lane.flow
+        if answer is None and self._can_describe:
+            flow.failed(now, f"no answer about {lane.route.target} in DescribeProducers")
+            return
+        if answer is not None and answer.error_code != ErrorCode.NONE:
+            flow.stale_leader = True
+            flow.failed(now, describe(answer.error_code, answer.error_message))
+            return
+        producer_id = flow.cursor.era.producer_id
+        producers = answer.active_producers if answer is not None else ()
+        known = next((state for state in producers if state.producer_id == producer_id), None)
+        flow.described(
+            None if known is None else Described(known.producer_epoch, known.last_sequence), now
+        )
+
+    async def read_back(self, lane: Lane) -> None:
+        route = lane.route
+        _log.info("uplink reads back", partition=str(route.source), floor=lane.flow.cursor.floor)
+        found = await read_back(
+            self._cluster, route.source, route.target, self._origin, floor=lane.flow.cursor.floor
+        )
+        lane.flow.looked(found, self._clock.monotonic())
+
+    async def producer(self, lane: Lane) -> None:
+        lane.flow.producer(*await self._new_producer())
+
+    async def save(self, lanes: Collection[Lane]) -> None:
+        await self._keeper.save(lanes)
+
+    async def declare(self, lane: Lane) -> None:
+        """The cloud refused a single record for good: its loss becomes a gap record before it is passed over."""
+        refusal = lane.flow.refusal
+        if refusal is None:
+            return
+        source = lane.route.source
+        if source.topic == GAPS_STREAM:  # a gap about a gap would be refused as well, and so on
+            raise Unavailable(f"a gap record is refused: {refusal.detail}")
+        _log.error(
+            "uplink record refused",
+            partition=str(source),
+            offset=refusal.first,
+            reason=refusal.detail,
+        )
+        await self._on_refused(source, refusal.first, refusal.last, refusal.detail)
+        lane.flow.declared()
+
+    async def _new_producer(self) -> tuple[int, int]:
+        answer = await self._cluster.ask(
+            None, InitProducerIdRequest(transactional_id=None, transaction_timeout_ms=60_000)
+        )
+        check(answer.error_code, "no producer id")
+        return answer.producer_id, answer.producer_epoch
+
+    # -- admission ---------------------------------------------------------------------------------------------------
+
+    async def admit(self, stream: str, partitions: Collection[int]) -> list[Admission]:
+        """Partitions of one stream. Raises Unavailable, Unknown, Refused; then nothing was decided."""
+        await self._ensure_topic(stream, partitions)
+        actual = self._cluster.partitions(stream) or 1
+        pinned = self._keeper.cursor.pinned_partitions(stream)
+        if pinned is not None and pinned > actual:
+            # the topic was made anew with fewer partitions: its contents are gone, and with them every sequence number
+            _log.warning("uplink topic shrank", stream=stream, pinned=pinned, partitions=actual)
+            await self._pin_again(stream, actual)
+            pinned = actual
+        admissions, fresh = [], False
+        for partition in sorted(partitions):
+            source = TopicPartition(stream, partition)
+            known = self._keeper.cursor.get(source)
+            cursor = known or await self._first_cursor(source, pinned or actual)
+            if known is None:
+                self._keeper.cursor.put(source, cursor)
+                fresh = True
+            route = Route(source, TopicPartition(stream, cursor.target))
+            rebuilt = self._keeper.cursor.rebuilt
+            admissions.append(Admission(route, cursor, fresh=known is None and not rebuilt))
+        if fresh:
+            await self._keeper.save()
+        return admissions
+
+    async def _pin_again(self, stream: str, partitions: int) -> None:
+        """Go on behind what was acknowledged, to other partitions, under producer ids that nobody used yet."""
+        cursor = self._keeper.cursor
+        cursor.producers.clear()
+        for partition, old in list(cursor.streams[stream].items()):
+            source = TopicPartition(stream, partition)
+            cursor.put(source, await self._first_cursor(source, partitions, start=old.acked))
+        await self._keeper.save()
+
+    async def _ensure_topic(self, stream: str, partitions: Collection[int]) -> None:
+        await self._cluster.refresh([stream])
+        if self._cluster.partitions(stream) is None:
+            count = self._settings.partitions or max(_PARTITIONS_MIN, max(partitions) + 1)
+            await self._cluster.create(
+                stream, partitions=count, replication_factor=self._settings.replication_factor
+            )
+        for _ in range(_LEADER_TRIES):
+            known = self._cluster.partitions(stream)
+            if known and all(
+                self._cluster.leader(TopicPartition(stream, index)) is not None
+                for index in range(known)
+            ):
+                return
+            await asyncio.sleep(_LEADER_PAUSE_S)
+            await self._cluster.refresh([stream])
+        raise Unavailable(f"topic {stream} has partitions without a leader")
+
+    async def _first_cursor(
+        self, source: TopicPartition, partitions: int, *, start: int = 0
+    ) -> PartitionCursor:
+        placement = place(self._origin.edge, source.partition, partitions=partitions)
+        producers = self._keeper.cursor.producers
+        if placement.slot not in producers:
+            producers[placement.slot] = (await self._new_producer())[0]
+        target = TopicPartition(source.topic, placement.target)
+        time = await self._first_timestamp(source) if self._keeper.cursor.rebuilt else LATEST
+        floor = await cloud_offset(self._cluster, target, time)
+        start = max(start, self._journal.bounds(source).start)
+        era = Era(producers[placement.slot], 0, start)
+        return PartitionCursor(partitions, placement.target, era, start, floor)
+
+    async def _first_timestamp(self, source: TopicPartition) -> int:
+        """Of the oldest record held: it or anything after it lies no lower in the cloud than this time's offset."""
+        try:
+            batches = await self._journal.read(
+                source, self._journal.bounds(source).start, bytes_max=1
+            )
+        except (Missing, OffsetOutOfRange):
+            return LATEST
+        return parse_header(batches[0]).base_timestamp if batches else LATEST

@@ -1,0 +1,232 @@
+"""The uplink as the edge's daemon sees it: made once, run until cancelled, asked for progress and status at any time.
+
+It never gives up and never refuses to start: whatever is wrong with link, cluster or cursor is a state to be seen
+(`status()`), and the journal keeps the records meanwhile. One session at a time; between two, a pause with full jitter,
+so that a thousand edges do not meet a cloud that has just come back at the same moment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Mapping, Sequence
+
+import structlog
+
+from ...core.backoff import Backoff
+from ...core.clock import Clock
+from ...core.errors import HeadwaterError
+from ...core.kafka.connection import KafkaConnection
+from ...core.kafka.settings import ClientSettings
+from ...core.record import TopicPartition
+from .cluster import Address, Cluster, Dialer
+from .cursor import CursorStore
+from .feeding import UplinkJournal, bounds_or_none
+from .keeper import Keeper
+from .lane import Budget, Lane
+from .link import LinkTotals
+from .parts import Parts
+from .session import Session
+from .settings import UplinkSettings
+from .status import LinkState, Pace, PartitionStatus, UplinkStatus, seconds_to_empty
+from .steward import OnRefused
+
+_log = structlog.get_logger()
+
+
+def tcp_dialer(edge: str, settings: UplinkSettings) -> Dialer:
+    """Plain TCP through core/kafka; TLS and SASL will be other dialers."""
+    client = ClientSettings(request_timeout=settings.request_timeout)
+
+    async def dial(host: str, port: int) -> KafkaConnection:
+        return await KafkaConnection.dial(
+            host, port, client_id=f"headwater-{edge}", settings=client
+        )
+
+    return dial
+
+
+class Uplink:
+    """`bootstrap`: brokers of the cluster; `dial`: how to reach one; `on_refused`: called, and awaited until the loss is
+    durable, before a record that the cloud will never take is passed over."""
+
+    def __init__(
+        self,
+        journal: UplinkJournal,
+        settings: UplinkSettings,
+        *,
+        edge: str,
+        bootstrap: Sequence[Address],
+        store: CursorStore,
+        clock: Clock,
+        rng: random.Random,
+        on_refused: OnRefused,
+        dial: Dialer | None = None,
+        priorities: Mapping[str, int] | None = None,
+    ) -> None:
+        self._parts = Parts(
+            edge=edge,
+            journal=journal,
+            settings=settings,
+            clock=clock,
+            rng=rng,
+            on_refused=on_refused,
+            priorities=priorities or {},
+        )
+        self._bootstrap = bootstrap
+        self._store = store
+        self._dial = dial or tcp_dialer(edge, settings)
+        self._notified = asyncio.Event()
+        self._lanes: dict[TopicPartition, Lane] = {}
+        self._lanes_of: str | None = None
+        self._budget = Budget(settings.memory_bytes_max)
+        self._progress = _last_known(store)
+        self._state = LinkState.STOPPED
+        self._session: Session | None = None
+        self._last_error = "; ".join(store.damaged)
+        self._cluster_id = ""
+        self._pace = Pace()
+        self.totals = LinkTotals()
+
+    def notify(self, commit: int = 0) -> None:
+        """Something became durable in the journal: what the committer's listener calls, on the loop."""
+        self._notified.set()
+
+    @property
+    def progress(self) -> Mapping[TopicPartition, int]:
+        """One past the highest offset that is in the cloud for good, by partition: retention may drop what is below."""
+        return self._progress
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        for damage in self._store.damaged:
+            _log.error("uplink cursor damaged", reason=damage)
+        settings = self._parts.settings
+        backoff = self._parts.backoff()
+        try:
+            while True:
+                started = self._parts.clock.monotonic()
+                self._state = LinkState.CONNECTING
+                try:
+                    await self._one_session()
+                except HeadwaterError as error:
+                    self._report(str(error))
+                except (
+                    Exception
+                ):  # the supervisor: begin again from what is durable, and leave MQTT alone
+                    _log.exception("uplink failed")
+                    self._leave()
+                if self._parts.clock.monotonic() - started >= settings.stable_after:
+                    backoff.reset()
+                self._state = LinkState.WAITING
+                await _pause(backoff)
+        finally:
+            self._state = LinkState.STOPPED
+
+    async def _one_session(self) -> None:
+        settings = self._parts.settings
+        cluster = Cluster(
+            self._bootstrap,
+            self._dial,
+            timeout_s=settings.request_timeout,
+            rng=self._parts.rng,
+        )
+        await cluster.connect()
+        cursor, new = self._store.cluster(cluster.cluster_id)
+        if self._lanes_of != cluster.cluster_id:
+            self._leave()  # after `store.cluster`, which made this one the last used
+        self._lanes_of = self._cluster_id = cluster.cluster_id
+        self._state = LinkState.CONNECTED
+        _log.info("uplink connected", cluster=cluster.cluster_id, new=new)
+        keeper = Keeper(self._store, cursor, self._lanes)
+        session = Session(
+            self._parts,
+            cluster,
+            keeper,
+            self._lanes,
+            budget=self._budget,
+            totals=self.totals,
+            acked=self._acked,
+        )
+        self._session = session
+        # lanes of an earlier session begin by asking; nothing of theirs is in flight any more
+        for lane in self._lanes.values():
+            lane.resume(session.changed)
+        try:
+            await session.run(self._notified)
+        finally:
+            self._session = None
+            try:
+                await keeper.save()
+            except HeadwaterError as error:
+                _log.warning("uplink cursor cannot be written", reason=str(error))
+
+    def _leave(self) -> None:
+        """Forget the lanes. On another cluster, what the last one had acknowledged says nothing about this one."""
+        for lane in self._lanes.values():
+            lane.stop()
+        self._lanes = {}
+        self._progress = _last_known(self._store)
+
+    def _acked(self, lane: Lane) -> None:
+        self._progress[lane.route.source] = lane.flow.acked
+
+    def _report(self, reason: str) -> None:
+        if reason != self._last_error:
+            _log.warning("uplink down", reason=reason)
+        self._last_error = reason
+
+    # -- seen from outside -------------------------------------------------------------------------------------------
+
+    def status(self) -> UplinkStatus:
+        partitions = [self._partition_status(source) for source in self._parts.journal.partitions()]
+        self._pace.observe(sum(self._progress.values()), self._parts.clock.monotonic())
+        backlog = sum(partition.backlog_records for partition in partitions)
+        pace = self._pace.records_per_second
+        return UplinkStatus(
+            state=self._state,
+            cluster_id=self._cluster_id,
+            last_error=(self._session.last_error if self._session else "") or self._last_error,
+            backlog_records=backlog,
+            backlog_bytes=sum(partition.backlog_bytes for partition in partitions),
+            records_per_second=pace,
+            seconds_to_empty=seconds_to_empty(backlog, pace),
+            memory_bytes=self._budget.used,
+            partitions=partitions,
+        )
+
+    def _partition_status(self, source: TopicPartition) -> PartitionStatus:
+        bounds = bounds_or_none(self._parts.journal, source)
+        start, end = bounds or (0, 0)
+        lane = self._lanes.get(source)
+        acked = max(start, self._progress.get(source, start))
+        records = max(0, end - acked)
+        each = lane.bytes_per_record if lane else 100.0
+        return PartitionStatus(
+            stream=source.topic,
+            partition=source.partition,
+            target=lane.route.target.partition if lane else -1,
+            stage=lane.flow.stage.value if lane else "not begun",
+            acked=acked,
+            end=end,
+            backlog_records=records,
+            backlog_bytes=int(records * each),
+            last_error=lane.flow.last_error if lane else "",
+        )
+
+
+async def _pause(backoff: Backoff) -> None:
+    await asyncio.sleep(backoff.next())
+
+
+def _last_known(store: CursorStore) -> dict[TopicPartition, int]:
+    """What the cluster used last had acknowledged, until it is met again."""
+    clusters = store.cursors.clusters.values()
+    last = max(clusters, key=lambda cluster: cluster.used, default=None)
+    if last is None:
+        return {}
+    return {
+        TopicPartition(stream, partition): cursor.acked
+        for stream, partitions in last.streams.items()
+        for partition, cursor in partitions.items()
+    }
