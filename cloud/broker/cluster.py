@@ -7,6 +7,7 @@ Create-if-absent decides between nodes that start together: the loser reads what
 from __future__ import annotations
 
 import base64
+import contextlib
 import random
 import uuid
 import zlib
@@ -40,10 +41,9 @@ async def found_or_join(store: ObjectStore, *, shards: int, rng: random.Random) 
     except Missing:
         pass
     founded = Cluster(cluster_id=_draw_id(rng), shards=shards)
-    try:
+    # another node may be first, or our own answer lost: what stands there counts
+    with contextlib.suppress(AlreadyExists):
         await store.put_if_absent(CLUSTER_KEY, msgspec.json.encode(founded))
-    except AlreadyExists:
-        pass  # another node was first, or our own answer was lost: what stands there counts
     return _decode((await store.get(CLUSTER_KEY)).data, store.location)
 
 

@@ -51,5 +51,10 @@ class Node:
     def defaults(self) -> TopicDefaults:
         return self.settings.topics.defaults()
 
+    def coordinates(self, group_id: str) -> bool:
+        """Whether this node is the group's coordinator."""
+        shard = self.shards.of_group(group_id)
+        return shard is not None and shard.closed_reason is None and not self.draining
+
     def draw_id(self) -> uuid.UUID:
         return uuid.UUID(int=self.rng.getrandbits(128), version=4)

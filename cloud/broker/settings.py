@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from ...core.units import KIB, MIB, ByteSize, Duration
+from ...core.units import MIB, ByteSize, Duration
 from .topics import TopicDefaults
 
 
@@ -54,6 +54,9 @@ class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     idle_timeout: Duration = Duration(600)
     """A connection that sends nothing for so long is closed (Kafka's connections.max.idle.ms)."""
 
+    send_timeout: Duration = Duration(30)
+    """A client that takes none of its answer for so long is cut off: the answer holds memory that others wait for."""
+
     requests_in_flight_max: int = 64
     """Requests of one connection that are answered at the same time. Kafka takes one, which at 250 ms a flush allows
     four requests a second; reading ahead puts all of them into one object (research: T9)."""
@@ -89,6 +92,3 @@ class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     drain_timeout: Duration = Duration(10)
     """How long a stopping node waits for answers that are under way."""
-
-    read_chunk: ByteSize = ByteSize(256 * KIB)
-    """Bytes taken from a socket at a time."""

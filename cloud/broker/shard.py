@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
@@ -90,6 +91,7 @@ class Shard:
         self._inflight = Inflight()
         self._writer: ShardWriter | None = None
         self._marked_ms = 0
+        self._pending: deque[float] = deque()
         self._active: dict[tuple[TopicPartition, int], float] = {}
 
     @classmethod
@@ -193,10 +195,13 @@ class Shard:
             self._active.pop(key, None)
         return idle
 
+    def oldest_pending_s(self) -> float:
+        """How long the store has owed us an answer; 0 where nothing is under way."""
+        return self._clock.monotonic() - self._pending[0] if self._pending else 0.0
+
     async def wait_closed(self) -> str:
         """Returns the reason."""
-        await self.writer.wait_closed()
-        return self.writer.closed_reason or "closed"
+        return await self.writer.wait_closed()
 
     async def close(self) -> None:
         """Submissions under way are finished first."""
@@ -211,7 +216,15 @@ class Shard:
         commit = self.writer.submit(entries)
         if marked:
             self._marked_ms = now_ms
+        self._pending.append(self._clock.monotonic())
+        commit.add_done_callback(self._decided)
         return commit
+
+    def _decided(self, commit: Commit) -> None:
+        """Submissions are decided in their order."""
+        self._pending.popleft()
+        if not commit.cancelled():
+            commit.exception()  # seen: nobody need wait for it
 
     def _moved(self, entries: Sequence[Entry]) -> None:
         self.watchers.wake({entry.partition for entry in entries if isinstance(entry, Batch)})

@@ -130,7 +130,14 @@ class ShardState:
         for tp, partition in self._partitions.items():
             partitions.setdefault(tp.topic, {})[tp.partition] = partition
         return msgspec.msgpack.encode(
-            _Snapshot(SNAPSHOT_FORMAT, self.topics, self.next_producer_id, partitions, self.groups, self.marked_ms),
+            _Snapshot(
+                SNAPSHOT_FORMAT,
+                self.topics,
+                self.next_producer_id,
+                partitions,
+                self.groups,
+                self.marked_ms,
+            ),
             order="deterministic",
         )
 
@@ -186,7 +193,9 @@ class ShardState:
         """Total: each event applies to any state, where need be as nothing."""
         match event:
             case ev.TopicCreated():
-                if event.topic not in self.topics:  # two may race to create: the first in the log wins
+                if (
+                    event.topic not in self.topics
+                ):  # two may race to create: the first in the log wins
                     config = dict(event.config)
                     self._put_topic(Topic(event.topic, event.topic_id, event.partitions, config))
             case ev.TopicDeleted():

@@ -31,7 +31,7 @@ class SyncRequest(NamedTuple):
 
 class GroupCoordinator:
     def __init__(self, settings: GroupSettings, *, clock: Clock, rng: random.Random) -> None:
-        self._settings = settings
+        self.settings = settings
         self._clock = clock
         self._rng = rng
         self._groups: dict[str, Group] = {}
@@ -61,14 +61,14 @@ class GroupCoordinator:
         if error is ErrorCode.NONE and group is None:
             if candidate.member_id:
                 error = ErrorCode.UNKNOWN_MEMBER_ID
-            elif len(self._groups) >= self._settings.groups_max:
+            elif len(self._groups) >= self.settings.groups_max:
                 error = ErrorCode.COORDINATOR_NOT_AVAILABLE
         if error is not ErrorCode.NONE:
             reply(Joined(error=error, member_id=candidate.member_id))
             return
         if group is None:
             group = self._groups[group_id] = Group(
-                group_id, rebalance_delay_s=self._settings.rebalance_delay
+                group_id, rebalance_delay_s=self.settings.rebalance_delay
             )
         if candidate.member_id:
             self._join_known(group, candidate, reply)
@@ -172,7 +172,7 @@ class GroupCoordinator:
     # -- inside
 
     def _check_candidate(self, group_id: str, candidate: Candidate) -> ErrorCode:
-        settings = self._settings
+        settings = self.settings
         if not group_id:
             return ErrorCode.INVALID_GROUP_ID
         lowest, highest = settings.session_timeout_min, settings.session_timeout_max
@@ -191,7 +191,7 @@ class GroupCoordinator:
             reply(Joined(error=ErrorCode.INCONSISTENT_GROUP_PROTOCOL))
         elif replacing:
             group.replace_static(candidate, member_id, reply, now)
-        elif len(group.members) + len(group.pending) >= self._settings.members_max:
+        elif len(group.members) + len(group.pending) >= self.settings.members_max:
             reply(Joined(error=ErrorCode.GROUP_MAX_SIZE_REACHED))
         elif candidate.must_know_id and candidate.instance_id is None:
             group.pending[member_id] = now + candidate.session_timeout_s

@@ -111,9 +111,7 @@ class Group:
         member.join_reply = reply
         if self.state is GroupState.PREPARING:
             self._maybe_complete(now)
-        elif changed or (
-            self.state is GroupState.STABLE and self.leader == candidate.member_id
-        ):
+        elif changed or (self.state is GroupState.STABLE and self.leader == candidate.member_id):
             self.rebalance(now)
         else:
             member.answer_join(self._joined(member), now)

@@ -38,7 +38,9 @@ def _check(node: Node, asked: CreatePartitionsTopic) -> tuple[ErrorCode, str | N
         return ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, None
     most = node.settings.topics.partitions_max
     if not topic.partitions < asked.count <= most:
-        message = f"{asked.name} has {topic.partitions} partitions, {most} at most: not {asked.count}"
+        message = (
+            f"{asked.name} has {topic.partitions} partitions, {most} at most: not {asked.count}"
+        )
         return ErrorCode.INVALID_PARTITIONS, message
     return ErrorCode.NONE, None
 

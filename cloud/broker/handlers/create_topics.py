@@ -42,7 +42,11 @@ async def _create_all(node: Node, request: CreateTopicsRequest) -> CreateTopicsR
 
 def _new(topic: CreatableTopic) -> NewTopic:
     count = len(topic.assignments) if topic.assignments else topic.num_partitions
-    return NewTopic(topic.name, count or DEFAULT_COUNT if topic.assignments else count, {c.name: c.value for c in topic.configs})
+    return NewTopic(
+        topic.name,
+        count or DEFAULT_COUNT if topic.assignments else count,
+        {c.name: c.value for c in topic.configs},
+    )
 
 
 def _result(node: Node, name: str, creation: Creation) -> CreatableTopicResult:

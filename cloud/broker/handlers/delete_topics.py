@@ -35,14 +35,10 @@ async def _delete_all(node: Node, asked: list[DeleteTopicState]) -> DeleteTopics
 
 async def _delete(node: Node, asked: DeleteTopicState) -> DeletableTopicResult:
     by_id = asked.topic_id != ZERO_UUID
-    if by_id:
-        topic = node.shards.topic_by_id(asked.topic_id)
-    else:
-        topic = node.shards.topics.get(asked.name or "")
+    named = node.shards.topics.get(asked.name or "")
+    topic = node.shards.topic_by_id(asked.topic_id) if by_id else named
     if topic is None:
-        unknown = (
-            ErrorCode.UNKNOWN_TOPIC_ID if by_id else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
-        )
+        unknown = ErrorCode.UNKNOWN_TOPIC_ID if by_id else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
         return DeletableTopicResult(
             name=asked.name, topic_id=asked.topic_id, error_code=unknown, error_message=None
         )

@@ -69,7 +69,13 @@ def handle(node: Node, asker: Asker, request: FetchRequest) -> Answer:
 
 async def _fetch(node: Node, request: FetchRequest) -> Sent:
     parts = [
-        _part(node, TopicPartition(topic.topic, p.partition), p.fetch_offset, p.partition_max_bytes, p.current_leader_epoch)
+        _part(
+            node,
+            TopicPartition(topic.topic, p.partition),
+            p.fetch_offset,
+            p.partition_max_bytes,
+            p.current_leader_epoch,
+        )
         for topic in request.topics
         for p in topic.partitions
     ]
@@ -87,9 +93,7 @@ async def _fetch(node: Node, request: FetchRequest) -> Sent:
     return Sent(response, reading.give_back)
 
 
-def _part(
-    node: Node, tp: TopicPartition, offset: int, bytes_max: int, leader_epoch: int
-) -> _Part:
+def _part(node: Node, tp: TopicPartition, offset: int, bytes_max: int, leader_epoch: int) -> _Part:
     shard = node.shards.of(tp)
     if not node.shards.has(tp):
         error = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
@@ -151,7 +155,7 @@ class _Reading:
         for part in self._parts:
             if self.size and self.size >= self._limit:
                 return
-            if part.waits and part.size < part.bytes_max or (part.waits and not self.size):
+            if part.waits and (part.size < part.bytes_max or not self.size):
                 await self._read(part)
 
     async def _read(self, part: _Part) -> None:
@@ -160,7 +164,9 @@ class _Reading:
         budget = self._node.fetch_budget
         if not self._held:
             await budget.take(room)
-        elif not budget.try_take(room):  # never wait while holding: two such would wait for each other
+        elif not budget.try_take(
+            room
+        ):  # never wait while holding: two such would wait for each other
             self._limit = self.size
             return
         self._held += room

@@ -37,7 +37,9 @@ async def _list(node: Node, request: ListOffsetsRequest) -> ListOffsetsResponse:
             ListOffsetsTopicResponse(
                 name=topic.name,
                 partitions=[
-                    await _answer(node, TopicPartition(topic.name, asked.partition_index), asked, unsure)
+                    await _answer(
+                        node, TopicPartition(topic.name, asked.partition_index), asked, unsure
+                    )
                     for asked in topic.partitions
                 ],
             )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections.abc import Sequence
 
 from ....core.kafka.errors import ErrorCode
 from ....core.kafka.messages.metadata import (
@@ -40,9 +41,7 @@ def handle(node: Node, asker: Asker, request: MetadataRequest) -> Answer:
     return _response(node, [_answer(node, topic) for topic in asked])
 
 
-async def _create_and_answer(
-    node: Node, asked: tuple[MetadataRequestTopic, ...] | list[MetadataRequestTopic]
-) -> MetadataResponse:
+async def _create_and_answer(node: Node, asked: Sequence[MetadataRequestTopic]) -> MetadataResponse:
     names = {t.name for t in asked if t.name and t.name not in node.shards.topics}
     made = await asyncio.gather(*(create_automatically(node, name) for name in names))
     failed = {

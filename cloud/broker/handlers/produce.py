@@ -54,7 +54,7 @@ class _Invalid(Exception):
 class _Part(NamedTuple):
     """One partition's answer: fixed already, or decided by a commit."""
 
-    index: int
+    number: int
     error: ErrorCode
     base_offset: int = -1
     log_start: int = -1
@@ -111,7 +111,7 @@ def _outcome(part: _Part) -> PartitionProduceResponse:
         error, message = _of_commit(part.commit)
     good = error is ErrorCode.NONE
     return PartitionProduceResponse(
-        index=part.index,
+        index=part.number,
         error_code=error,
         base_offset=part.base_offset if good else -1,
         log_start_offset=part.log_start if good else -1,
@@ -160,20 +160,19 @@ def _append(
     node: Node, shard: Shard, tp: TopicPartition, batches: list[tuple[Buffer, BatchHeader]]
 ) -> _Part:
     """Several batches share one fate: the answer names the first, and waits for the last (the log is in order)."""
-    first, commit = -1, None
+    first = -1
+    commit: Commit | None = None
     for batch, header in batches:
         appended = shard.append(tp, batch, header)
-        match appended:
-            case Rejected(error, message):
-                return _Part(tp.partition, error, message=message)
-            case Held(base_offset):
-                node.metrics.duplicates.inc()
-            case Accepted(base_offset, commit, duplicate):
-                if duplicate:
-                    node.metrics.duplicates.inc()
-                else:
-                    _account(node, header, commit)
-        first = base_offset if first < 0 else first
+        if isinstance(appended, Rejected):
+            return _Part(tp.partition, appended.error, message=appended.message)
+        if isinstance(appended, Accepted):
+            commit = appended.commit
+        if isinstance(appended, Held) or appended.duplicate:
+            node.metrics.duplicates.inc()
+        else:
+            _account(node, header, appended.commit)
+        first = appended.base_offset if first < 0 else first
     start = shard.bounds(tp).start
     return _Part(tp.partition, ErrorCode.NONE, first, start, commit=commit)
 
