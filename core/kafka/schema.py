@@ -33,7 +33,9 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
         return version >= cls.FLEXIBLE
 
     @classmethod
-    def decode(cls, buffer: Buffer, version: int, *, position: int = 0) -> Self:
+    def decode(
+        cls, buffer: Buffer, version: int, *, position: int = 0, tail_allowed: bool = False
+    ) -> Self:
         """The message that fills `buffer` from `position` to its end."""
         read = _READERS.get((cls, version)) or _prepare(cls, version)[0]
         try:
@@ -46,7 +48,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
             ) from error
         except Refused as error:
             raise Refused(f"{cls.__name__} v{version}: {error}") from error
-        if stop != len(buffer):
+        if stop != len(buffer) and not tail_allowed:
             raise Refused(f"{cls.__name__} v{version} is followed by {len(buffer) - stop} bytes")
         return cast("Self", message)
 
@@ -78,7 +80,9 @@ class Request(Message, Generic[R_co], frozen=True, kw_only=True):
 
     @classmethod
     def decode_response(cls, buffer: Buffer, version: int, *, position: int = 0) -> R_co:
-        return cast("R_co", cls.RESPONSE.decode(buffer, version, position=position))
+        """Bytes after it are let pass, as all clients do: some broker adds one now and then (librdkafka's mock does)."""
+        response = cls.RESPONSE.decode(buffer, version, position=position, tail_allowed=True)
+        return cast("R_co", response)
 
 
 _READERS: dict[tuple[type[Message], int], Reader] = {}

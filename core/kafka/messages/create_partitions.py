@@ -35,7 +35,7 @@ class CreatePartitionsAssignment(msgspec.Struct, frozen=True, kw_only=True):
 class CreatePartitionsTopic(msgspec.Struct, frozen=True, kw_only=True):
     name: string = ""
     count: int32 = 0
-    assignments: Sequence[CreatePartitionsAssignment] | None = ()
+    assignments: Sequence[CreatePartitionsAssignment] | None = None
 
 
 class CreatePartitionsRequest(Request[CreatePartitionsResponse], frozen=True, kw_only=True):

@@ -17,7 +17,7 @@ from ..schema import Request, Response
 
 class CreatableTopicConfigs(msgspec.Struct, frozen=True, kw_only=True):
     name: string = ""
-    value: string | None = ""
+    value: string | None = None
     read_only: boolean = False
     config_source: int8 = -1
     is_sensitive: boolean = False
@@ -27,11 +27,11 @@ class CreatableTopicResult(msgspec.Struct, frozen=True, kw_only=True):
     name: string = ""
     topic_id: Annotated[uuid, since(7)] = ZERO_UUID
     error_code: int16 = 0
-    error_message: string | None = ""
+    error_message: string | None = None
     topic_config_error_code: Annotated[int16, tagged(0, since=5)] = 0
     num_partitions: Annotated[int32, since(5)] = -1
     replication_factor: Annotated[int16, since(5)] = -1
-    configs: Annotated[Sequence[CreatableTopicConfigs] | None, since(5)] = ()
+    configs: Annotated[Sequence[CreatableTopicConfigs] | None, since(5)] = None
 
 
 class CreateTopicsResponse(Response, frozen=True, kw_only=True):
@@ -50,7 +50,7 @@ class CreatableReplicaAssignment(msgspec.Struct, frozen=True, kw_only=True):
 
 class CreatableTopicConfig(msgspec.Struct, frozen=True, kw_only=True):
     name: string = ""
-    value: string | None = ""
+    value: string | None = None
 
 
 class CreatableTopic(msgspec.Struct, frozen=True, kw_only=True):

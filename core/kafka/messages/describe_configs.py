@@ -16,24 +16,24 @@ from ..schema import Request, Response
 
 class DescribeConfigsSynonym(msgspec.Struct, frozen=True, kw_only=True):
     name: string = ""
-    value: string | None = ""
+    value: string | None = None
     source: int8 = 0
 
 
 class DescribeConfigsResourceResult(msgspec.Struct, frozen=True, kw_only=True):
     name: string = ""
-    value: string | None = ""
+    value: string | None = None
     read_only: boolean = False
     config_source: int8 = -1
     is_sensitive: boolean = False
     synonyms: Sequence[DescribeConfigsSynonym] = ()
     config_type: Annotated[int8, since(3)] = 0
-    documentation: Annotated[string | None, since(3)] = ""
+    documentation: Annotated[string | None, since(3)] = None
 
 
 class DescribeConfigsResult(msgspec.Struct, frozen=True, kw_only=True):
     error_code: int16 = 0
-    error_message: string | None = ""
+    error_message: string | None = None
     resource_type: int8 = 0
     resource_name: string = ""
     configs: Sequence[DescribeConfigsResourceResult] = ()
@@ -51,7 +51,7 @@ class DescribeConfigsResponse(Response, frozen=True, kw_only=True):
 class DescribeConfigsResource(msgspec.Struct, frozen=True, kw_only=True):
     resource_type: int8 = 0
     resource_name: string = ""
-    configuration_keys: Sequence[string] | None = ()
+    configuration_keys: Sequence[string] | None = None
 
 
 class DescribeConfigsRequest(Request[DescribeConfigsResponse], frozen=True, kw_only=True):

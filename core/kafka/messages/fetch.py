@@ -46,7 +46,7 @@ class PartitionData(msgspec.Struct, frozen=True, kw_only=True):
     diverging_epoch: Annotated[EpochEndOffset, tagged(0, since=12)] = EpochEndOffset()
     current_leader: Annotated[LeaderIdAndEpoch, tagged(1, since=12)] = LeaderIdAndEpoch()
     snapshot_id: Annotated[SnapshotId, tagged(2, since=12)] = SnapshotId()
-    aborted_transactions: Sequence[AbortedTransaction] | None = ()
+    aborted_transactions: Sequence[AbortedTransaction] | None = None
     preferred_read_replica: Annotated[int32, since(11)] = -1
     records: record_set | None = None
 

@@ -20,7 +20,7 @@ class Coordinator(msgspec.Struct, frozen=True, kw_only=True):
     host: string = ""
     port: int32 = 0
     error_code: int16 = 0
-    error_message: string | None = ""
+    error_message: string | None = None
 
 
 class FindCoordinatorResponse(Response, frozen=True, kw_only=True):
@@ -30,7 +30,7 @@ class FindCoordinatorResponse(Response, frozen=True, kw_only=True):
 
     throttle_time_ms: Annotated[int32, since(1)] = 0
     error_code: Annotated[int16, until(3)] = 0
-    error_message: Annotated[string | None, since(1), until(3)] = ""
+    error_message: Annotated[string | None, since(1), until(3)] = None
     node_id: Annotated[int32, until(3)] = 0
     host: Annotated[string, until(3)] = ""
     port: Annotated[int32, until(3)] = 0

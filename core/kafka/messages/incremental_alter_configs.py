@@ -15,7 +15,7 @@ from ..schema import Request, Response
 
 class AlterConfigsResourceResponse(msgspec.Struct, frozen=True, kw_only=True):
     error_code: int16 = 0
-    error_message: string | None = ""
+    error_message: string | None = None
     resource_type: int8 = 0
     resource_name: string = ""
 
@@ -32,7 +32,7 @@ class IncrementalAlterConfigsResponse(Response, frozen=True, kw_only=True):
 class AlterableConfig(msgspec.Struct, frozen=True, kw_only=True):
     name: string = ""
     config_operation: int8 = 0
-    value: string | None = ""
+    value: string | None = None
 
 
 class AlterConfigsResource(msgspec.Struct, frozen=True, kw_only=True):

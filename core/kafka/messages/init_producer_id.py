@@ -28,7 +28,7 @@ class InitProducerIdRequest(Request[InitProducerIdResponse], frozen=True, kw_onl
     FLEXIBLE = 2
     RESPONSE = InitProducerIdResponse
 
-    transactional_id: string | None = ""
+    transactional_id: string | None = None
     transaction_timeout_ms: int32 = 0
     producer_id: Annotated[int64, since(3)] = -1
     producer_epoch: Annotated[int16, since(3)] = -1

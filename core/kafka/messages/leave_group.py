@@ -17,7 +17,7 @@ from ..schema import Request, Response
 
 class MemberResponse(msgspec.Struct, frozen=True, kw_only=True):
     member_id: string = ""
-    group_instance_id: string | None = ""
+    group_instance_id: string | None = None
     error_code: int16 = 0
 
 

@@ -37,7 +37,7 @@ class OffsetCommitRequestPartition(msgspec.Struct, frozen=True, kw_only=True):
     partition_index: int32 = 0
     committed_offset: int64 = 0
     committed_leader_epoch: Annotated[int32, since(6)] = -1
-    committed_metadata: string | None = ""
+    committed_metadata: string | None = None
 
 
 class OffsetCommitRequestTopic(msgspec.Struct, frozen=True, kw_only=True):

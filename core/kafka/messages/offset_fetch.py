@@ -19,7 +19,7 @@ class OffsetFetchResponsePartition(msgspec.Struct, frozen=True, kw_only=True):
     partition_index: Annotated[int32, until(7)] = 0
     committed_offset: Annotated[int64, until(7)] = 0
     committed_leader_epoch: Annotated[int32, since(5), until(7)] = -1
-    metadata: Annotated[string | None, until(7)] = ""
+    metadata: Annotated[string | None, until(7)] = None
     error_code: Annotated[int16, until(7)] = 0
 
 
@@ -32,7 +32,7 @@ class OffsetFetchResponsePartitions(msgspec.Struct, frozen=True, kw_only=True):
     partition_index: int32 = 0
     committed_offset: int64 = 0
     committed_leader_epoch: int32 = -1
-    metadata: string | None = ""
+    metadata: string | None = None
     error_code: int16 = 0
 
 
@@ -70,7 +70,7 @@ class OffsetFetchRequestTopics(msgspec.Struct, frozen=True, kw_only=True):
 
 class OffsetFetchRequestGroup(msgspec.Struct, frozen=True, kw_only=True):
     group_id: string = ""
-    topics: Sequence[OffsetFetchRequestTopics] | None = ()
+    topics: Sequence[OffsetFetchRequestTopics] | None = None
 
 
 class OffsetFetchRequest(Request[OffsetFetchResponse], frozen=True, kw_only=True):
