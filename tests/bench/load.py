@@ -21,39 +21,14 @@ from typing import cast
 
 import uvloop
 
+from . import wire
 from .process import snapshot
 
 CONNECT_SECONDS_MAX = 30.0
 DRAIN_SECONDS = 0.3
-PUBACK = 0x40
 PUBACK_BYTES = 4
-PINGREQ = b"\xc0\x00"
 PINGRESP_BYTES = 2
-CONNACK = b"\x20\x02\x00\x00"
-
-
-def packet(first: int, body: bytes) -> bytes:
-    length, remaining = bytearray(), len(body)
-    while True:
-        remaining, digit = divmod(remaining, 128)
-        length.append(digit | (0x80 if remaining else 0))
-        if not remaining:
-            return bytes([first]) + bytes(length) + body
-
-
-def text(value: str) -> bytes:
-    return len(value).to_bytes(2, "big") + value.encode()
-
-
-def connect(client: str) -> bytes:
-    # protocol level 4, clean session, keep-alive 60 s
-    return packet(0x10, text("MQTT") + b"\x04\x02\x00\x3c" + text(client))
-
-
-def publish(topic: str, payload: bytes, packet_id: int | None) -> bytes:
-    if packet_id is None:
-        return packet(0x30, text(topic) + payload)
-    return packet(0x32, text(topic) + packet_id.to_bytes(2, "big") + payload)
+ACCEPTED = b"\x20\x02\x00\x00"
 
 
 class Tally:
@@ -91,7 +66,7 @@ class Publisher(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports have the methods, but not asyncio's class
         self._transport = cast("asyncio.WriteTransport", transport)
-        self._transport.write(connect(self._name))
+        self._transport.write(wire.connect(self._name))
 
     def connection_lost(self, error: Exception | None) -> None:
         if not self.stopping:
@@ -101,10 +76,10 @@ class Publisher(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         data = self._left + data
         if not self._connected:
-            if len(data) < len(CONNACK):
+            if len(data) < len(ACCEPTED):
                 self._left = data
                 return
-            assert data[:4] == CONNACK, f"the broker said {data[:4]!r}"
+            assert data[:4] == ACCEPTED, f"the broker said {data[:4]!r}"
             self._connected = True
             self.ready.set_result(None)
             data = data[4:]
@@ -125,7 +100,7 @@ class AtLeastOnce(Publisher):
     def __init__(self, tally: Tally, name: str, window: int, payload: bytes) -> None:
         super().__init__(tally, name)
         ids = range(1, window + 1)
-        self._packets = [b"", *(publish(f"bench/{name}", payload, each) for each in ids)]
+        self._packets = [b"", *(wire.publish(f"bench/{name}", payload, each) for each in ids)]
         self._sent_at = [0.0] * (window + 1)
 
     def begin(self) -> None:
@@ -138,7 +113,7 @@ class AtLeastOnce(Publisher):
         whole = len(data) - len(data) % PUBACK_BYTES
         again = []
         for position in range(0, whole, PUBACK_BYTES):
-            assert data[position] == PUBACK, (
+            assert data[position] == wire.PUBACK << 4, (
                 f"expected PUBACK, got {data[position : position + 8]!r}"
             )
             packet_id = int.from_bytes(data[position + 2 : position + 4], "big")
@@ -156,7 +131,7 @@ class AtMostOnce(Publisher):
     def __init__(self, tally: Tally, name: str, window: int, payload: bytes) -> None:
         super().__init__(tally, name)
         self._count = window
-        self._group = publish(f"bench/{name}", payload, None) * window + PINGREQ
+        self._group = wire.publish(f"bench/{name}", payload, None) * window + wire.PINGREQ_PACKET
         self._sent_at: list[float] = []
 
     def begin(self) -> None:
