@@ -20,7 +20,7 @@ class CloudSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Where the log lives: a directory (one node) or s3://bucket/prefix. Everything that must survive is there."""
 
     kafka: str = "127.0.0.1:9092"
-    """Where to listen for Kafka clients. Loopback until somebody decides who may reach it: there is no authentication yet."""
+    """Where to listen for Kafka clients. Loopback until somebody decides who may reach it: nobody is authenticated."""
 
     advertise: str = ""
     """The address that clients are told to connect to; empty is the one listened on. Needed behind NAT and for 0.0.0.0."""
