@@ -1,0 +1,79 @@
+"""Kill anything, lose nothing: 54 SIGKILLs in three stories, each judged by what an outside witness wrote down.
+
+Set HEADWATER_SEED to repeat a run's kill moments (the scheduler's part in it cannot be repeated).
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.seaweed import Seaweed, seaweed  # noqa: F401  (a fixture)
+
+from .storeproxy import Fault, StoreProxy
+from .world import World
+
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(240)]
+
+TIERS = ("edge", "cloud", "sink")
+
+
+@pytest.fixture
+def seed() -> int:
+    return int(os.environ.get("HEADWATER_SEED", random.SystemRandom().randrange(1_000_000)))
+
+
+@pytest.fixture
+def proxy(seaweed: Seaweed, seed: int) -> Iterator[StoreProxy]:  # noqa: F811
+    port = int(seaweed.endpoint_url.rpartition(":")[2])
+    proxy = StoreProxy(port, rng=random.Random(seed))
+    yield proxy
+    proxy.close()
+
+
+def test_every_tier_killed_at_random_moments_loses_nothing(tmp_path: Path, seed: int) -> None:
+    with World(tmp_path, seed) as world:
+        world.more_is_acknowledged()
+        world.storm(30, TIERS)
+        ledger = world.finish()
+        assert sum(world.kills.values()) == 30
+        assert len(ledger.acknowledged) > 1000, "the storm left time to keep promises"
+
+
+def test_a_cloud_out_of_reach_only_delays(tmp_path: Path, seed: int) -> None:
+    with World(tmp_path, seed) as world:
+        world.more_is_acknowledged()
+        world.kill("cloud")
+        before = len(world.ledger.acknowledged)
+        world.more_is_acknowledged(200)  # the edge needs nobody
+        world.storm(11, ("edge", "sink"))
+        world.more_is_acknowledged(200)
+        assert len(world.ledger.acknowledged) >= before + 400
+        world.restart("cloud")
+        world.finish()
+
+
+def test_a_store_that_answers_errors_only_delays(
+    tmp_path: Path,
+    seed: int,
+    seaweed: Seaweed,  # noqa: F811
+    proxy: StoreProxy,
+) -> None:
+    environment = {
+        **seaweed.environ,
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{proxy.start()}",
+    }
+    store, lake = seaweed.location("store"), seaweed.location("lake")
+    with World(tmp_path, seed, store=store, lake=lake, environment=environment) as world:
+        world.more_is_acknowledged()
+        proxy.share = 0.15
+        world.storm(12, TIERS)
+        proxy.share = 1.0
+        world.live(1.0, 2.0)
+        proxy.share = 0.0
+        world.finish()
+    assert set(proxy.met) == set(Fault), f"every kind of fault was met: {proxy.met}"

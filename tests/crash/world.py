@@ -1,0 +1,165 @@
+"""A world that a story happens to: the tiers, the witness outside them, and a seeded hand that kills.
+
+Rule: a story is over when every acknowledged message can be found in the lake; then the judge speaks, and `headwater
+verify` must agree. The lake read at any moment is a prefix of every partition, so the judge may be asked before; only what
+is not there *yet* makes us wait. Kill moments are drawn from the seed, which is printed.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+
+from headwater.demo.daemon import Daemon
+from headwater.demo.river import Answerless, River
+
+from .ledger import BROKEN_SHOWN_MAX, Ledger, Row, judge
+
+DEVICES = ("f1", "f2", "f3", "f4", "s1", "s2", "x1", "x2")
+SINK_INTERVAL = "300ms"
+DRAIN_SECONDS_MAX = 75.0
+POLL_SECONDS = 0.5
+ROWS = 'select edge, log, stream, "partition", "offset", payload from readings'
+
+
+class World:
+    def __init__(
+        self,
+        directory: Path,
+        seed: int,
+        *,
+        store: str | None = None,
+        lake: str | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        print(f"seed {seed}, logs in {directory}")
+        self.rng = random.Random(seed)
+        self.kills: Counter[str] = Counter()
+        self.river = River(
+            directory,
+            sink_interval=SINK_INTERVAL,
+            sink_alone=True,
+            store=store,
+            lake=lake,
+            environment=environment,
+        )
+        self._ledger = directory / "ledger"
+        self.witness = Daemon(
+            "witness",
+            [
+                *(sys.executable, "-m", "tests.crash.witness", "--devices", ",".join(DEVICES)),
+                *("--port", str(self.river.mqtt_port), "--ledger", str(self._ledger)),
+            ],
+            log=directory / "witness.log",
+        )
+
+    def __enter__(self) -> World:
+        self.river.start()
+        self.witness.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.witness.close()
+        self.river.close()
+        if error is not None:
+            for daemon in (*self.river.daemons.values(), self.witness):
+                print(f"=== {daemon.name}, started {daemon.starts} times\n{daemon.log_tail()}")
+
+    @property
+    def ledger(self) -> Ledger:
+        return Ledger.read(self._ledger)
+
+    def live(self, low: float, high: float) -> None:
+        """Let things happen for a random while: the moment of the next blow."""
+        time.sleep(self.rng.uniform(low, high))
+
+    def kill(self, tier: str) -> None:
+        self.river.daemons[tier].kill()
+        self.kills[tier] += 1
+
+    def restart(self, tier: str) -> None:
+        self.river.daemons[tier].start()
+
+    def storm(self, blows: int, tiers: Sequence[str]) -> None:
+        """SIGKILL tiers in turn, at random moments; half of the time it gets ready before the next blow."""
+        order = [tiers[index % len(tiers)] for index in range(blows)]
+        self.rng.shuffle(order)
+        for tier in order:
+            self.live(0.05, 0.9)
+            self.kill(tier)
+            if self.rng.random() < 0.2:
+                self.live(0.05, 0.3)
+            self.restart(tier)
+            if self.rng.random() < 0.5:
+                self.river.daemons[tier].wait_ready()
+
+    def more_is_acknowledged(self, count: int = 50, timeout_seconds: float = 30.0) -> None:
+        """Wait until the edge has acknowledged so many more messages than now: it is alive and kept promises."""
+        wanted = len(self.ledger.acknowledged) + count
+        deadline = time.monotonic() + timeout_seconds
+        while len(self.ledger.acknowledged) < wanted:
+            assert time.monotonic() < deadline, (
+                f"the edge acknowledged too little in {timeout_seconds} s"
+            )
+            time.sleep(0.05)
+
+    def finish(self) -> Ledger:
+        """Stop publishing, let everything arrive, judge. Returns the ledger by which it was judged."""
+        for daemon in self.river.daemons.values():
+            if not daemon.running:
+                daemon.start()
+            daemon.wait_ready()
+        self.witness.stop()
+        ledger = self.ledger
+        rows = self._drain(ledger)
+        broken = judge(ledger, rows)
+        assert not broken, "\n".join(broken[:BROKEN_SHOWN_MAX])
+        complete, said = self.river.verify()
+        assert complete, said
+        print(
+            f"{len(ledger.acknowledged)} acknowledged, {len(ledger.uncertain)} uncertain, "
+            f"{len(rows)} rows, killed {dict(self.kills)}"
+        )
+        return ledger
+
+    def _drain(self, ledger: Ledger) -> list[Row]:
+        deadline = time.monotonic() + DRAIN_SECONDS_MAX
+        while True:
+            rows = self.rows()
+            missing = ledger.acknowledged - {(row.device, row.sequence) for row in rows}
+            if not missing or time.monotonic() > deadline:
+                return rows
+            time.sleep(POLL_SECONDS)
+
+    def rows(self) -> list[Row]:
+        """The lake as the command line shows it; empty before its first commit."""
+        try:
+            found = self.river.query(ROWS)
+        except Answerless as error:
+            print(f"no answer from the lake: {error}")
+            return []
+        return [_row(each) for each in found]
+
+
+def _row(found: Mapping[str, object]) -> Row:
+    reading = json.loads(str(found["payload"]))
+    return Row(
+        str(found["edge"]),
+        str(found["log"]),
+        str(found["stream"]),
+        int(str(found["partition"])),
+        int(str(found["offset"])),
+        reading["device"],
+        reading["sequence"],
+    )
