@@ -40,11 +40,12 @@ class Span(NamedTuple):
 # Length, attributes, two deltas, key length, value length, header count: one byte each at the least.
 RECORD_BYTES_MIN = 7
 _INT32_MAX = 2**31 - 1
+_INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
 _NULL = b"\x01"  # the zigzag varint of -1
 
 
 def _varint(value: int) -> bytes:
-    """Zigzag, then seven bits a byte, the lowest first."""
+    """Zigzag of a 64-bit number, then seven bits a byte, the lowest first."""
     rest = (value << 1) ^ (value >> 63)
     out = bytearray()
     while rest > 0x7F:
@@ -88,6 +89,8 @@ def encode_records(records: Sequence[RecordLike]) -> tuple[bytes, int, int]:
         if timestamp > newest:  # noqa: PLR1730 - a third faster than max()
             newest = timestamp
         delta = timestamp - base
+        if not _INT64_MIN <= delta <= _INT64_MAX:
+            raise Refused(f"timestamps {base} and {timestamp} do not fit into one batch")
         head = b"\0%b%b" % (
             small[delta] if 0 <= delta < small_max else _varint(delta),
             small[offset] if offset < small_max else _varint(offset),
@@ -210,7 +213,13 @@ def decode_columns(section: Buffer, span: Span) -> Columns:
         if position != end:
             raise Corrupt(f"a record ends at byte {position} instead of {end}")
         offsets.append(base_offset + offset_delta)
-        timestamps.append(base_timestamp + delta if append_timestamp is None else append_timestamp)
+        if append_timestamp is None:
+            timestamp = base_timestamp + delta
+            if not _INT64_MIN <= timestamp <= _INT64_MAX:
+                raise Corrupt(f"a timestamp of {base_timestamp} and {delta} is out of range")
+            timestamps.append(timestamp)
+        else:
+            timestamps.append(append_timestamp)
         keys.append(key)
         values.append(value)
         all_headers.append(headers)

@@ -59,6 +59,7 @@ HEADER_BYTES = 61
 # What precedes a batch's own length: base offset and the length field.
 OVERHEAD_BYTES = 12
 SEQUENCE_MODULUS = 2**31
+_OFFSET_MAX = 2**63 - 1
 
 _MAGIC = 2
 _HEADER = struct.Struct(">qiiBIhiqqqhii")
@@ -237,6 +238,8 @@ def parse_header(buffer: Buffer, position: int = 0) -> BatchHeader:
         raise Corrupt(
             f"a batch at byte {position} has {count} records over {last_delta + 1} offsets"
         )
+    if base_offset > _OFFSET_MAX - last_delta:
+        raise Corrupt(f"a batch at byte {position} reaches past the last possible offset")
     return BatchHeader(
         base_offset, length, epoch, crc, attributes, last_delta,
         base_timestamp, max_timestamp, producer_id, producer_epoch, sequence, count,

@@ -1,7 +1,7 @@
 """Kafka's APIs, one file each: the tables that `schema.py` reads.
 
 Names are those of Kafka 3.9's message definitions, fields in snake case; where an API renamed a field the newest name
-name stands for all versions. `REQUESTS` finds the request class of an API key.
+stands for all versions. `REQUESTS` finds the request class of an API key.
 """
 
 from __future__ import annotations
