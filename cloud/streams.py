@@ -30,6 +30,7 @@ EARLIEST, LATEST = -2, -1
 TOPIC_RESOURCE = 2
 CLIENT_REPLICA = -1
 BROKER_DEFAULT = -1
+DEFAULT_CONFIG = 5  # a value that nobody set is not worth a line
 
 
 class Streams:
@@ -122,7 +123,10 @@ class Streams:
         )
         response = await self._client.request_to(None, DescribeConfigsRequest(resources=[resource]))
         return sorted(
-            (config.name, config.value) for result in response.results for config in result.configs
+            (config.name, config.value)
+            for result in response.results
+            for config in result.configs
+            if config.config_source != DEFAULT_CONFIG
         )
 
 
