@@ -65,6 +65,7 @@ class Client:
         "_commit",
         "_connection",
         "_held",
+        "_made_at",
         "_older",
         "_out",
         "_out_bytes",
@@ -100,6 +101,7 @@ class Client:
         self.writable = True
         self.keep_alive_s = 0.0
         self.heard_at = broker.now
+        self._made_at = broker.now
         self.deadline: Deadline | None = None  # of CONNECT, then of the next packet
         self._paused = 0
         self._unread = 0
@@ -448,7 +450,10 @@ class Client:
             self.transport.resume_reading()
 
     def silent_since(self, now: float) -> float:
-        """When it was last heard, or could not be, or took something of what we wrote."""
+        """When it was last heard, or could not be, or took something of what we wrote.
+
+        Before CONNECT: when the connection was made, since bytes that lead nowhere are not worth waiting for.
+        """
         if self._paused & (Pause.DISK | Pause.WINDOW):
             self.heard_at = now
         elif self._paused and self.transport is not None:
@@ -456,6 +461,9 @@ class Client:
             if unread < self._unread:
                 self.heard_at = now
             self._unread = unread
+        if not self.is_open:
+            self._made_at = now if self._paused else self._made_at
+            return self._made_at
         return self.heard_at
 
     def close(self, reason: Reason, detail: str) -> None:

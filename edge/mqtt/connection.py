@@ -21,16 +21,12 @@ import msgspec
 from .decoding import decode_packet
 from .encoding import encode_packet
 from .packets import (
-    Acknowledgement,
-    Auth,
     Connack,
     Connect,
     Disconnect,
     Packet,
-    Pingreq,
+    PacketType,
     Publish,
-    Subscribe,
-    Unsubscribe,
     Version,
 )
 from .properties import NO_PROPERTIES
@@ -39,16 +35,7 @@ from .scan import scan_publishes
 
 Run = list[tuple[bytes, bytes, bytes]]
 
-_FROM_CLIENTS = (
-    Acknowledgement,
-    Auth,
-    Connect,
-    Disconnect,
-    Pingreq,
-    Publish,
-    Subscribe,
-    Unsubscribe,
-)
+_FROM_SERVERS = (PacketType.CONNACK, PacketType.SUBACK, PacketType.UNSUBACK, PacketType.PINGRESP)
 _NO_RUN: Run = []
 
 
@@ -145,7 +132,10 @@ class ServerConnection:
 
     def _check_type(self, first_byte: int) -> None:
         """Judged as soon as the header is there: whoever does not begin with CONNECT need not be heard out."""
-        is_connect = first_byte >> 4 == 1
+        kind = first_byte >> 4
+        is_connect = kind == PacketType.CONNECT
+        if kind in _FROM_SERVERS:
+            raise protocol_error(f"{PacketType(kind).name} is not for clients to send")
         if self.state is State.AWAITING_CONNECT and not is_connect:
             raise protocol_error("the first packet is not CONNECT")
         if self.state is State.OPEN and is_connect:
@@ -163,8 +153,6 @@ class ServerConnection:
             # so that even a CONNECT that is refused is answered in its own version
             self.version = Version.V5 if body[6] >= Version.V5 else Version.V311
         packet = decode_packet(first_byte, body, self.version)
-        if not isinstance(packet, _FROM_CLIENTS):
-            raise protocol_error(f"{type(packet).__name__.upper()} is not for clients to send")
         if isinstance(packet, Connect):
             self._send_bytes_max = packet.properties.maximum_packet_size or 0
         elif isinstance(packet, Publish) and packet.properties.subscription_identifiers:

@@ -223,7 +223,8 @@ def _unsubscribe(reader: Reader, version: Version, kind: PacketType) -> Unsubscr
 def _unsuback(reader: Reader, version: Version, kind: PacketType) -> Unsuback:
     packet_id = _packet_id(reader)
     properties = _properties(reader, version, Carrier.UNSUBACK)
-    return Unsuback(packet_id=packet_id, reasons=_reasons(reader), properties=properties)
+    reasons = _reasons(reader) if version is Version.V5 else ()
+    return Unsuback(packet_id=packet_id, reasons=reasons, properties=properties)
 
 
 def _pingreq(reader: Reader, version: Version, kind: PacketType) -> Pingreq:

@@ -40,7 +40,7 @@ class Version(enum.IntEnum):
     V5 = 5
 
 
-class Will(msgspec.Struct, frozen=True, kw_only=True):
+class Will(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
     topic: str
     payload: bytes
     qos: int = 0
@@ -48,7 +48,7 @@ class Will(msgspec.Struct, frozen=True, kw_only=True):
     properties: Properties = NO_PROPERTIES
 
 
-class Connect(msgspec.Struct, frozen=True, kw_only=True):
+class Connect(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
     version: Version
     client_id: str
     clean_start: bool = True
@@ -59,13 +59,13 @@ class Connect(msgspec.Struct, frozen=True, kw_only=True):
     properties: Properties = NO_PROPERTIES
 
 
-class Connack(msgspec.Struct, frozen=True, kw_only=True):
+class Connack(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
     reason: Reason = Reason.SUCCESS
     session_present: bool = False
     properties: Properties = NO_PROPERTIES
 
 
-class Publish(msgspec.Struct, frozen=True, kw_only=True):
+class Publish(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
     topic: str
     payload: bytes
     qos: int = 0
@@ -75,7 +75,7 @@ class Publish(msgspec.Struct, frozen=True, kw_only=True):
     properties: Properties = NO_PROPERTIES
 
 
-class Acknowledgement(msgspec.Struct, frozen=True):
+class Acknowledgement(msgspec.Struct, frozen=True, repr_omit_defaults=True):
     """PUBACK, PUBREC, PUBREL or PUBCOMP: four packets of one shape."""
 
     kind: PacketType
@@ -92,7 +92,7 @@ class RetainHandling(enum.IntEnum):
     DO_NOT_SEND = 2
 
 
-class SubscriptionOptions(msgspec.Struct, frozen=True):
+class SubscriptionOptions(msgspec.Struct, frozen=True, repr_omit_defaults=True):
     filter: str
     qos: int = 0
     no_local: bool = False
@@ -100,44 +100,44 @@ class SubscriptionOptions(msgspec.Struct, frozen=True):
     retain_handling: RetainHandling = RetainHandling.SEND
 
 
-class Subscribe(msgspec.Struct, frozen=True, kw_only=True):
+class Subscribe(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
     packet_id: int
     subscriptions: tuple[SubscriptionOptions, ...]
     properties: Properties = NO_PROPERTIES
 
 
-class Suback(msgspec.Struct, frozen=True, kw_only=True):
+class Suback(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
     packet_id: int
     reasons: tuple[Reason, ...]
     properties: Properties = NO_PROPERTIES
 
 
-class Unsubscribe(msgspec.Struct, frozen=True, kw_only=True):
+class Unsubscribe(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
     packet_id: int
     filters: tuple[str, ...]
     properties: Properties = NO_PROPERTIES
 
 
-class Unsuback(msgspec.Struct, frozen=True, kw_only=True):
+class Unsuback(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
     packet_id: int
     reasons: tuple[Reason, ...] = ()
     properties: Properties = NO_PROPERTIES
 
 
-class Pingreq(msgspec.Struct, frozen=True):
+class Pingreq(msgspec.Struct, frozen=True, repr_omit_defaults=True):
     pass
 
 
-class Pingresp(msgspec.Struct, frozen=True):
+class Pingresp(msgspec.Struct, frozen=True, repr_omit_defaults=True):
     pass
 
 
-class Disconnect(msgspec.Struct, frozen=True, kw_only=True):
+class Disconnect(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
     reason: Reason = Reason.SUCCESS
     properties: Properties = NO_PROPERTIES
 
 
-class Auth(msgspec.Struct, frozen=True, kw_only=True):
+class Auth(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
     # 0x18 and 0x19 stand in AUTH alone, so `Reason` need not know them
     code: int = 0
     properties: Properties = NO_PROPERTIES

@@ -14,7 +14,7 @@ from .primitives import Reader, encode_binary, encode_text, encode_varint
 from .reasons import malformed, protocol_error
 
 
-class Properties(msgspec.Struct, frozen=True, kw_only=True):
+class Properties(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
     """What a packet carries; None where it does not say. The names are the specification's."""
 
     payload_format_indicator: int | None = None
@@ -78,7 +78,7 @@ class Kind(enum.Enum):
     PAIR = enum.auto()
 
 
-class Definition(msgspec.Struct, frozen=True):
+class Definition(msgspec.Struct, frozen=True, repr_omit_defaults=True):
     identifier: int
     name: str
     kind: Kind

@@ -1,0 +1,256 @@
+"""A broker without a loop: a journal in memory, transports that keep what was written, a clock moved by hand.
+
+`Bench.sync()` is the disk saying that everything appended so far is durable; nothing else moves it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import NamedTuple
+
+from headwater.core.clock import ManualClock
+from headwater.core.record import Headers, Record, TopicPartition
+from headwater.edge.broker.broker import TICK_S, Broker
+from headwater.edge.broker.client import Client
+from headwater.edge.broker.settings import MqttSettings
+from headwater.edge.mqtt.decoding import decode_packet
+from headwater.edge.mqtt.encoding import encode_packet
+from headwater.edge.mqtt.packets import (
+    Connack,
+    Connect,
+    Packet,
+    Publish,
+    Subscribe,
+    SubscriptionOptions,
+    Version,
+    Will,
+)
+from headwater.edge.mqtt.properties import NO_PROPERTIES, Properties
+from headwater.edge.streams import StreamSettings, StreamTable
+
+
+class Stored(NamedTuple):
+    partition: TopicPartition
+    offset: int
+    record: Record
+
+
+class MemoryJournal:
+    """The journal and the committer in one: `sync` seals the open commit and calls the listeners."""
+
+    def __init__(self) -> None:
+        self.open_commit = 1
+        self.durable = 0
+        self.overfull = False
+        self.stalled: str | None = None
+        self.requests = 0
+        self.stored: list[Stored] = []
+        self.notes: list[tuple[int, bytes]] = []
+        self.refusal: Exception | None = None
+        self._next: dict[TopicPartition, int] = {}
+        self._listeners: list[Callable[[int], None]] = []
+
+    def writer(self, tp: TopicPartition, /) -> MemoryWriter:
+        return MemoryWriter(self, tp)
+
+    def append(self, tp: TopicPartition, record: Record) -> int:
+        if self.refusal is not None:
+            raise self.refusal
+        offset = self._next.get(tp, 0)
+        self._next[tp] = offset + 1
+        self.stored.append(Stored(tp, offset, record))
+        return offset
+
+    def note(self, kind: int, payload: bytes, /) -> None:
+        self.notes.append((kind, payload))
+
+    def request(self) -> None:
+        self.requests += 1
+
+    def add_listener(self, listener: Callable[[int], None], /) -> None:
+        self._listeners.append(listener)
+
+    def seal(self) -> int:
+        """The open commit goes to the disk; appends from now on are in the next one."""
+        self.open_commit += 1
+        return self.open_commit - 1
+
+    def complete(self, commit: int) -> None:
+        self.durable = commit
+        for listener in self._listeners:
+            listener(commit)
+
+    @property
+    def values(self) -> list[bytes | None]:
+        return [stored.record.value for stored in self.stored]
+
+
+class MemoryWriter:
+    def __init__(self, journal: MemoryJournal, tp: TopicPartition) -> None:
+        self._journal = journal
+        self._tp = tp
+
+    def append(
+        self, timestamp: int, key: bytes | None, value: bytes | None, headers: Headers = ()
+    ) -> int:
+        return self._journal.append(self._tp, Record(timestamp, key, value, headers))
+
+
+class MemoryTransport:
+    """Keeps what was written. `stuck`: the peer does not read, so the buffer only grows."""
+
+    def __init__(self) -> None:
+        self.written = bytearray()
+        self.writes = 0
+        self.closed = False
+        self.aborted = False
+        self.reading = True
+        self.stuck = False
+
+    def write(self, data: bytes) -> None:
+        assert not self.closed, "written after close"
+        assert data, "an empty write"
+        self.written += data
+        self.writes += 1
+
+    def close(self) -> None:
+        self.closed = True
+
+    def abort(self) -> None:
+        self.closed = self.aborted = True
+
+    def pause_reading(self) -> None:
+        assert self.reading, "paused twice"
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        assert not self.reading, "resumed twice"
+        self.reading = True
+
+    def get_write_buffer_size(self) -> int:
+        return len(self.written) if self.stuck else 0
+
+
+def split_frames(data: bytes) -> list[tuple[int, bytes]]:
+    """(first byte, body) of each packet: the tests' own reading of the fixed header."""
+    frames: list[tuple[int, bytes]] = []
+    position = 0
+    while position < len(data):
+        first, length, shift = data[position], 0, 0
+        position += 1
+        while True:
+            byte = data[position]
+            position += 1
+            length |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                break
+        assert position + length <= len(data), "half a packet was written"
+        frames.append((first, data[position : position + length]))
+        position += length
+    return frames
+
+
+class Peer:
+    """A client on the other side of a memory transport, speaking through the codec."""
+
+    def __init__(self, bench: Bench, version: Version) -> None:
+        self.version = version
+        self.transport = MemoryTransport()
+        self.client: Client = bench.broker.client()
+        self.client.connection_made(self.transport)
+
+    def send(self, *packets: Packet) -> None:
+        self.send_raw(b"".join(encode_packet(packet, self.version) for packet in packets))
+
+    def send_raw(self, data: bytes) -> None:
+        assert self.transport.reading, "a paused socket delivers nothing"
+        self.client.data_received(data)
+
+    def take_raw(self) -> bytes:
+        data = bytes(self.transport.written)
+        self.transport.written.clear()
+        return data
+
+    def take(self) -> list[Packet]:
+        """What was written since the last time, decoded."""
+        return [
+            decode_packet(first, body, self.version)
+            for first, body in split_frames(self.take_raw())
+        ]
+
+    def publish(self, topic: str, payload: bytes = b"x", *, qos: int = 1, id: int = 1) -> None:  # noqa: A002
+        self.send(Publish(topic=topic, payload=payload, qos=qos, packet_id=id if qos else 0))
+
+    def subscribe(self, *filters: str, qos: int = 2, id: int = 1) -> list[Packet]:  # noqa: A002
+        self.send(
+            Subscribe(
+                packet_id=id,
+                subscriptions=tuple(SubscriptionOptions(each, qos) for each in filters),
+            )
+        )
+        return self.take()
+
+    def lose(self) -> None:
+        """The connection breaks without a DISCONNECT."""
+        self.client.connection_lost(None)
+
+
+class Bench:
+    def __init__(
+        self,
+        *,
+        settings: MqttSettings | None = None,
+        streams: tuple[StreamSettings, ...] = (),
+    ) -> None:
+        self.clock = ManualClock()
+        self.journal = MemoryJournal()
+        self.broker = Broker(
+            self.journal,
+            self.journal,
+            streams=StreamTable(streams),
+            settings=settings or MqttSettings(),
+            clock=self.clock,
+            rng=random.Random(1),
+        )
+
+    def sync(self) -> None:
+        self.journal.complete(self.journal.seal())
+
+    def wait(self, seconds: float) -> None:
+        """Time passes, tick by tick."""
+        end = self.clock.monotonic() + seconds
+        while self.clock.monotonic() < end:
+            self.clock.advance(min(TICK_S, end - self.clock.monotonic()))
+            self.broker.tick()
+
+    def peer(self, version: Version = Version.V5) -> Peer:
+        return Peer(self, version)
+
+    def connect(
+        self,
+        client_id: str = "c",
+        *,
+        version: Version = Version.V5,
+        clean: bool = True,
+        keep_alive: int = 0,
+        will: Will | None = None,
+        properties: Properties = NO_PROPERTIES,
+    ) -> Peer:
+        """A peer whose CONNACK was taken and said success."""
+        peer = self.peer(version)
+        peer.send(
+            Connect(
+                version=version,
+                client_id=client_id,
+                clean_start=clean,
+                keep_alive=keep_alive,
+                will=will,
+                properties=properties,
+            )
+        )
+        (connack,) = peer.take()[:1]
+        assert isinstance(connack, Connack)
+        assert connack.reason == 0, connack
+        return peer
