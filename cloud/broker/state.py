@@ -138,7 +138,6 @@ class ShardState:
                 self.groups,
                 self.marked_ms,
             ),
-            order="deterministic",
         )
 
     def restore(self, data: bytes) -> None:
