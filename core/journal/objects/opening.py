@@ -6,6 +6,7 @@
        taken by a commit of the previous owner: go on with the slot after it
        taken by another fence: somebody else is opening too; leave the shard to them
     4  read the boundary again: past our fence, the slot had been used and collected; give up, nothing was written
+       and look at the slot after it: taken, a successor is there, or somebody lost an object of the log
     5  restore the checkpoint, replay the slots up to the fence, checking the chain of digests
        an object is missing: an older owner is still collecting; start over from its newer checkpoint
     6  the writer may commit to the slot after the fence
@@ -103,7 +104,20 @@ class _Opening:
             raise Closed(
                 f"{wal_key(self._shard, self._fence.seq)}: this slot had been used and collected; open again"
             )
+        await self._check_end(self._fence)
         return self._fence
+
+    async def _check_end(self, fence: Header) -> None:
+        """Nothing may stand after our fence: if something does, a successor is there or an object was lost."""
+        key = wal_key(self._shard, fence.seq + 1)
+        if not await self._attempts.exists(key):
+            return
+        after = await read_header(self._attempts, self._shard, fence.seq + 1)
+        if after.previous == fence.digest():
+            raise Closed(f"{key}: another writer (epoch {after.epoch}) took the shard")
+        raise Corrupt(
+            f"{wal_key(self._shard, fence.seq)}: was missing while the log goes on after it"
+        )
 
     async def _claim_from(self, slot: int, found: Found) -> Header:
         epoch, digest = found.epoch, found.digest
