@@ -62,7 +62,9 @@ class River:
         self.mqtt_port, self.kafka_port = free_port(), free_port()
         self.edge_http, self.cloud_http, self.sink_http = free_port(), free_port(), free_port()
         self.config = directory / "headwater.toml"
-        self.config.write_text(config + f'\n[sink]\ninterval = "{sink_interval}"\n')
+        self.config.write_text(
+            config + f'\n[sink]\ndiscovery = "500ms"\ninterval = "{sink_interval}"\n'
+        )
         self._environment = dict(environment or {})
         self.daemons = {
             "edge": self._daemon("edge", self._edge(), self.edge_http),

@@ -39,20 +39,20 @@ def test_every_tier_killed_at_random_moments_loses_nothing(tmp_path: Path, seed:
     with World(tmp_path, seed) as world:
         world.more_is_acknowledged()
         world.storm(30, TIERS)
-        ledger = world.finish()
+        account = world.finish()
         assert sum(world.kills.values()) == 30
-        assert len(ledger.acknowledged) > 1000, "the storm left time to keep promises"
+        assert len(account.acknowledged) > 1000, "the storm left time to keep promises"
 
 
 def test_a_cloud_out_of_reach_only_delays(tmp_path: Path, seed: int) -> None:
     with World(tmp_path, seed) as world:
         world.more_is_acknowledged()
         world.kill("cloud")
-        before = len(world.ledger.acknowledged)
+        before = len(world.account.acknowledged)
         world.more_is_acknowledged(200)  # the edge needs nobody
         world.storm(11, ("edge", "sink"))
         world.more_is_acknowledged(200)
-        assert len(world.ledger.acknowledged) >= before + 400
+        assert len(world.account.acknowledged) >= before + 400
         world.restart("cloud")
         world.finish()
 

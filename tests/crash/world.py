@@ -17,11 +17,14 @@ from pathlib import Path
 from types import TracebackType
 
 from headwater.demo.daemon import Daemon
+from headwater.demo.judging import Account, Row, judge
 from headwater.demo.river import Answerless, River
 
-from .ledger import BROKEN_SHOWN_MAX, Ledger, Row, judge
+from . import ledger
 
+BROKEN_SHOWN_MAX = 20
 DEVICES = ("f1", "f2", "f3", "f4", "s1", "s2", "x1", "x2")
+REPEATING = tuple(name for name in DEVICES if name.startswith("s"))
 SINK_INTERVAL = "300ms"
 DRAIN_SECONDS_MAX = 75.0
 POLL_SECONDS = 0.5
@@ -77,8 +80,8 @@ class World:
                 print(f"=== {daemon.name}, started {daemon.starts} times\n{daemon.log_tail()}")
 
     @property
-    def ledger(self) -> Ledger:
-        return Ledger.read(self._ledger)
+    def account(self) -> Account:
+        return ledger.read(self._ledger)
 
     def live(self, low: float, high: float) -> None:
         """Let things happen for a random while: the moment of the next blow."""
@@ -106,38 +109,38 @@ class World:
 
     def more_is_acknowledged(self, count: int = 50, timeout_seconds: float = 30.0) -> None:
         """Wait until the edge has acknowledged so many more messages than now: it is alive and kept promises."""
-        wanted = len(self.ledger.acknowledged) + count
+        wanted = len(self.account.acknowledged) + count
         deadline = time.monotonic() + timeout_seconds
-        while len(self.ledger.acknowledged) < wanted:
+        while len(self.account.acknowledged) < wanted:
             assert time.monotonic() < deadline, (
                 f"the edge acknowledged too little in {timeout_seconds} s"
             )
             time.sleep(0.05)
 
-    def finish(self) -> Ledger:
-        """Stop publishing, let everything arrive, judge. Returns the ledger by which it was judged."""
+    def finish(self) -> Account:
+        """Stop publishing, let everything arrive, judge. Returns the account by which it was judged."""
         for daemon in self.river.daemons.values():
             if not daemon.running:
                 daemon.start()
             daemon.wait_ready()
         self.witness.stop()
-        ledger = self.ledger
-        rows = self._drain(ledger)
-        broken = judge(ledger, rows)
+        account = self.account
+        rows = self._drain(account)
+        broken = judge(account, rows, repeating=REPEATING)
         assert not broken, "\n".join(broken[:BROKEN_SHOWN_MAX])
         complete, said = self.river.verify()
         assert complete, said
         print(
-            f"{len(ledger.acknowledged)} acknowledged, {len(ledger.uncertain)} uncertain, "
+            f"{len(account.acknowledged)} acknowledged, {len(account.uncertain)} uncertain, "
             f"{len(rows)} rows, killed {dict(self.kills)}"
         )
-        return ledger
+        return account
 
-    def _drain(self, ledger: Ledger) -> list[Row]:
+    def _drain(self, account: Account) -> list[Row]:
         deadline = time.monotonic() + DRAIN_SECONDS_MAX
         while True:
             rows = self.rows()
-            missing = ledger.acknowledged - {(row.device, row.sequence) for row in rows}
+            missing = account.acknowledged - {row.message for row in rows}
             if not missing or time.monotonic() > deadline:
                 return rows
             time.sleep(POLL_SECONDS)
