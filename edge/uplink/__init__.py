@@ -15,8 +15,8 @@ the era. Where the broker knows nothing of our producer (its state expired, the 
 may have been stored, the tail of the target partition is read back and searched for our own addresses.
 
 *What counts as acknowledged.* Only what a successful acks=all answer covers, or what was read back below the high
-watermark. What DescribeProducers shows stands in the leader's log but may not be replicated yet, so it moves the place to
-send from (`position`) and not `acked`, which retention at the edge trusts.
+watermark. What DescribeProducers shows stands in the leader's log but may not be replicated yet (a change of leader would
+undo it), so it moves `position` and not `acked`, which retention at the edge trusts, and it is read back before more is sent.
 
 *Which cluster.* A cursor belongs to a cluster id. A cluster never met before is sent everything that is still held, under
 a fresh producer id: loss cannot be undone, a duplicate can be seen by its address and the lake's sink drops it. Cursors of

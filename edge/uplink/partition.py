@@ -15,7 +15,9 @@ reports back.
 There is one way back from every failure: settle, ask, resume where the broker stands.
 
 Watermarks: `acked` is moved by acks=all answers and by read-back alone; `position` (one past what the broker is known to
-hold) by these and by described(); `acked <= position`, and batches in flight begin at `position`.
+hold) by these and by described(); `acked <= position`, and batches in flight begin at `position`. Where they differ, what
+the leader showed is read back before anything else is sent: another leader may take over that has none of it, and a broker
+that does not know a producer takes what comes without missing what should have come before.
 
 Window: five batches, but one until the broker has acknowledged something of this era since the last doubt, and again one
 after `PROVEN_S` of silence. Kafka accepts *any* first sequence from a producer it does not know, so with two batches in
@@ -34,10 +36,14 @@ from .verdicts import Verdict, verdict
 
 # Far below a day, after which Kafka forgets a silent producer (producer.id.expiration.ms, 24 h).
 PROVEN_S = 3600.0
+# A request that was on a connection when it broke is applied within this time or never: brokers drop what a closed socket
+# left unread, and time out what they took (Kafka: 30 s). No era begins while a late copy could still land.
+LATE_COPIES_S = 60.0
 # Settled failures of one batch after which its bytes are given back; the same offsets are cut again later.
 KEEP_ATTEMPTS = 3
 # Times that the broker may contradict its own DescribeProducers before a new era is begun.
 STUCK_MAX = 3
+_NO_OFFSET = 2**63 - 1
 
 
 class Need(enum.Enum):
@@ -68,12 +74,13 @@ class Described(NamedTuple):
 class Found(NamedTuple):
     """What reading back from `floor` to the high watermark found: one past the highest own offset, if any.
 
-    `truncated`: the cloud no longer holds all from `floor` on.
+    `last`: the newest batch of our producer id. `truncated`: the cloud no longer holds all from `floor` on.
     """
 
     next_offset: int | None
     cloud_offset: int
     truncated: bool = False
+    last: Described | None = None
 
 
 class Refusal(NamedTuple):
@@ -142,6 +149,7 @@ class PartitionFlow:
         fresh: bool,
         window: int = 5,
         records_max: int = 10_000,
+        late_copies_s: float = LATE_COPIES_S,
     ) -> None:
         self.cursor = cursor
         self.supply = supply
@@ -163,10 +171,17 @@ class PartitionFlow:
         # May something we sent be stored without our knowing? After a restart: yes. Fresh: nothing was ever sent.
         self._doubt = not fresh
         self._proven_at: float | None = None
+        # Offsets below this may be in a copy that still lands; unknown after a restart. When did the last connection break,
+        # when was the broker asked since?
+        self._late_copies_s = late_copies_s
+        self._late_until = 0 if fresh else _NO_OFFSET
+        self._lost_at: float | None = None
+        self._learnt_at = 0.0
         self._attempts = 0
         self._stuck = 0
         self._wants_producer = False
         self._new_identity = False
+        self._awaited: Described | None = None  # must be seen below the high watermark
         self._era_origin: int | None = None
         self._era: Era | None = None
         supply.restart(cursor.acked)
@@ -199,6 +214,11 @@ class PartitionFlow:
     def need(self, now: float) -> Need:
         if now < self.retry_at:
             return Need.NOTHING
+        if self._lost_at is None:
+            self._lost_at = now  # of an earlier process, at the latest now
+        if self._outdated(now):
+            self._doubt = True
+            self.stage = Stage.ASK
         match self.stage:
             case Stage.ASK:
                 return Need.DESCRIBE
@@ -214,26 +234,32 @@ class PartitionFlow:
                 return Need.NOTHING
 
     def _need_open(self) -> Need:
-        if self._unacked:
-            return Need.NOTHING
+        if self.acked < self._position:
+            return Need.READ_BACK  # sent on only when what the leader showed is replicated
         ahead = self.supply.first
-        if ahead is not None and ahead > self._position:
-            self._begin_era(
-                ahead
-            )  # the journal jumps: retention or damage, declared where it happened
+        if not self._unacked and ahead is not None and ahead > self._position:
+            self._begin_era(ahead)  # the journal jumps: retention or damage, declared there
             return self._need_era()
-        # nothing more to send that would confirm what the leader showed: look whether it is replicated
-        return Need.READ_BACK if self.acked < self._position and self.drained else Need.NOTHING
+        return Need.NOTHING
 
     def _need_era(self) -> Need:
         if self.acked < self._position:
             return Need.READ_BACK  # the old era ends only when all of it is confirmed
+        if self._late():
+            # a copy of the old era could land before the new one fences it: wait that out, and ask again
+            self.retry_at = (self._lost_at or 0.0) + self._late_copies_s
+            self.stage, self._era_origin, self._doubt = Stage.ASK, None, True
+            return Need.NOTHING
         return Need.PRODUCER if self._wants_producer else Need.SAVE
 
     # -- sending -----------------------------------------------------------------------------------------------------
 
     def sendable(self, now: float) -> bool:
-        if self.stage is not Stage.OPEN or now < self.retry_at or self._flying >= self._room(now):
+        if self.stage is not Stage.OPEN or now < self.retry_at or self.acked < self._position:
+            return False
+        if self._outdated(now):
+            return False
+        if self._flying >= self._room(now):
             return False
         if self._flying < len(self._unacked):
             return True
@@ -255,6 +281,17 @@ class PartitionFlow:
         cut.flying, cut.code = True, None
         self._flying += 1
         return cut
+
+    def _late(self) -> bool:
+        """May a copy of a request still land that holds something not yet acknowledged?"""
+        over_at = (self._lost_at or 0.0) + self._late_copies_s
+        return self.acked < self._late_until and self._learnt_at < over_at
+
+    def _outdated(self, now: float) -> bool:
+        """Late copies are over: ask once more, and what is learnt now is final."""
+        if self.stage is not Stage.OPEN or self._flying or self._lost_at is None:
+            return False
+        return self._late() and now >= self._lost_at + self._late_copies_s
 
     def _tail(self) -> int:
         return self._unacked[-1].next_offset if self._unacked else self._position
@@ -292,7 +329,10 @@ class PartitionFlow:
         if not self._flying:
             return
         for cut in self._unacked:
-            cut.flying = False
+            if cut.flying:
+                cut.flying = False
+                self._late_until = max(self._late_until, cut.next_offset)
+        self._lost_at = now
         self._flying = 0
         self._doubt = True
         self.stage = Stage.SETTLE
@@ -344,6 +384,10 @@ class PartitionFlow:
             self._records_limit = max(1, cut.count // 2)
             self._recut()
             return
+        if self._late():
+            self._doubt = True
+            self.retry_at = (self._lost_at or 0.0) + self._late_copies_s
+            return  # the era that follows would have to wait; declare the loss once, not twice
         self.refusal = Refusal(cut.first, cut.first, code, self.last_error)
         self.stage = Stage.DECLARE
 
@@ -369,14 +413,13 @@ class PartitionFlow:
             return
         era = self.cursor.era
         self._proven_at = None
+        self._learnt_at = now
         if self._new_identity or self._stuck >= STUCK_MAX or (found and found.epoch > era.epoch):
-            if found and found.epoch > era.epoch:
-                self.notices.append(Notice("uplink identity used by another", f"{found} {era}"))
-                self._new_identity = True
-            self.stage = Stage.LOOK
+            self._leave_era(found)
         elif found is None or (found.epoch == era.epoch and found.last_sequence < 0):
             if self._doubt or self.acked < self._position:
                 self._position = self.acked
+                self._awaited = None
                 self.stage = Stage.LOOK
             else:
                 self._resume(self._position)
@@ -384,6 +427,20 @@ class PartitionFlow:
             self._resume(era.origin)  # nothing of this era is stored: its first batch will be
         else:
             self._resume(era.next_offset(found.last_sequence, near=self._position))
+
+    def _leave_era(self, found: Described | None) -> None:
+        """This era cannot go on; what of it, or of a later one, is stored must be seen before the next."""
+        era = self.cursor.era
+        self._awaited = None
+        if found is not None and found.epoch > era.epoch:
+            # an older cursor came back (a damaged file), or this device's disk was cloned
+            self.notices.append(Notice("uplink identity used by another", f"{found}, here {era}"))
+            self._new_identity = True
+            self._awaited = found
+        elif found is not None and found.epoch == era.epoch:
+            shown = era.next_offset(found.last_sequence, near=self._position)
+            self._awaited = found if shown > self.acked else None
+        self.stage = Stage.LOOK
 
     def _resume(self, position: int) -> None:
         if position > self.log_end:
@@ -416,7 +473,10 @@ class PartitionFlow:
 
     def looked(self, found: Found, now: float) -> None:
         """Own addresses between `floor` and the high watermark."""
-        if self.stage is Stage.LOOK:
+        if self.stage is Stage.LOOK and self._awaited not in {None, found.last}:
+            self.stage = Stage.ASK
+            self.failed(now, "what the leader showed is not replicated yet")
+        elif self.stage is Stage.LOOK:
             self._looked_in_doubt(found)
         else:
             self._looked_to_confirm(found, now)
@@ -429,7 +489,8 @@ class PartitionFlow:
         floor = found.cloud_offset if found.next_offset is not None else 0
         stuck, identity = self._stuck >= STUCK_MAX, self._new_identity
         if identity:
-            position = min(position, self.log_end)
+            # the floor stays where it is, below what is awaited, until the new era is acknowledged
+            position, floor = min(position, self.log_end), 0
         self.cursor = _moved(self.cursor, position, floor)
         self._resume(position)
         if self.stage is Stage.OPEN and (stuck or identity):
@@ -437,13 +498,13 @@ class PartitionFlow:
             self._begin_era(position)
 
     def _looked_to_confirm(self, found: Found, now: float) -> None:
-        if found.next_offset is not None and found.next_offset >= self._position:
+        if found.next_offset == self._position:
             self._confirm(self._position, found.cloud_offset)
         elif found.truncated and found.next_offset is None:
             self._confirm(self._position)  # stored, and by now so old that the cloud retired it
         elif self.stage in {Stage.OPEN, Stage.ERA} and not self._flying:
             self.stage, self._era_origin = Stage.ASK, None
-            self.failed(now, "what the leader showed is not replicated yet")
+            self.failed(now, "what the leader showed is not what is replicated")
 
     # -- eras --------------------------------------------------------------------------------------------------------
 

@@ -28,7 +28,7 @@ from ...core.kafka.messages.list_offsets import (
 from ...core.record import ADDRESS_HEADER, LOG_HEADER, StoredRecord, TopicPartition
 from .cluster import Cluster, check
 from .cutting import Origin
-from .partition import Found
+from .partition import Described, Found
 
 # Of one answer: two links' worth of a batch; read back is rare and must not crowd out what is live.
 _FETCH_BYTES = 1024 * 1024
@@ -65,12 +65,13 @@ async def read_back(
     origin: Origin,
     *,
     floor: int,
+    producer_id: int,
 ) -> Found:
     """The highest own offset from cloud offset `floor` on. Raises Unavailable, Unknown."""
     prefix = f"{origin.edge}/{source.topic}/{source.partition}/".encode()
     log = origin.log.encode()
     position, truncated, end = floor, False, -1
-    seen, after = None, floor
+    seen, after, last = None, floor, None
     while end < 0 or position < end:
         data = await _fetch(cluster, target, position)
         if data.error_code == ErrorCode.OFFSET_OUT_OF_RANGE:
@@ -86,12 +87,14 @@ async def read_back(
             if header.next_offset <= position:
                 continue
             position = header.next_offset
+            if header.producer_id == producer_id:
+                last = Described(header.producer_epoch, header.last_sequence)
             own = _highest(header, batch, prefix, log)
             if own is not None and (seen is None or own >= seen):
                 seen, after = own + 1, header.next_offset
         if position == before and position < end:
             raise Unavailable(f"fetch of {target} at {position} brought nothing below {end}")
-    return Found(seen, after, truncated)
+    return Found(seen, after, truncated, last)
 
 
 async def _fetch(cluster: Cluster, target: TopicPartition, position: int) -> PartitionData:

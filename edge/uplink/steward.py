@@ -146,10 +146,15 @@ class Steward:
         )
 
     async def read_back(self, lane: Lane) -> None:
-        route = lane.route
-        _log.info("uplink reads back", partition=str(route.source), floor=lane.flow.cursor.floor)
+        route, cursor = lane.route, lane.flow.cursor
+        _log.info("uplink reads back", partition=str(route.source), floor=cursor.floor)
         found = await read_back(
-            self._cluster, route.source, route.target, self._origin, floor=lane.flow.cursor.floor
+            self._cluster,
+            route.source,
+            route.target,
+            self._origin,
+            floor=cursor.floor,
+            producer_id=cursor.era.producer_id,
         )
         lane.flow.looked(found, self._clock.monotonic())
 
@@ -195,19 +200,19 @@ class Steward:
             _log.warning("uplink topic shrank", stream=stream, pinned=pinned, partitions=actual)
             await self._pin_again(stream, actual)
             pinned = actual
-        admissions, fresh = [], False
+        admissions = []
         for partition in sorted(partitions):
             source = TopicPartition(stream, partition)
             known = self._keeper.cursor.get(source)
             cursor = known or await self._first_cursor(source, pinned or actual)
             if known is None:
                 self._keeper.cursor.put(source, cursor)
-                fresh = True
             route = Route(source, TopicPartition(stream, cursor.target))
             rebuilt = self._keeper.cursor.rebuilt
             admissions.append(Admission(route, cursor, fresh=known is None and not rebuilt))
-        if fresh:
-            await self._keeper.save()
+        await (
+            self._keeper.save()
+        )  # always: after a save that failed, cursors are known here and not yet durable
         return admissions
 
     async def _pin_again(self, stream: str, partitions: int) -> None:
@@ -217,7 +222,6 @@ class Steward:
         for partition, old in list(cursor.streams[stream].items()):
             source = TopicPartition(stream, partition)
             cursor.put(source, await self._first_cursor(source, partitions, start=old.acked))
-        await self._keeper.save()
 
     async def _ensure_topic(self, stream: str, partitions: Collection[int]) -> None:
         await self._cluster.refresh([stream])
