@@ -100,6 +100,8 @@ class ServerConnection:
         if self.state is State.CLOSED or self._partial is not None:
             return None
         data, position = self._data, self._position
+        if position == len(data):
+            return None
         length, body = self._header(data, position)
         if body == 0 or body + length > len(data):
             self._keep(data, position, body + length - position if body else 0)

@@ -1,0 +1,119 @@
+"""Wills: when they are published, when not, and that they are records like all others."""
+
+from __future__ import annotations
+
+import pytest
+
+from headwater.edge.mqtt.packets import Connect, Disconnect, Publish, Version, Will
+from headwater.edge.mqtt.properties import Properties
+from headwater.edge.mqtt.reasons import Reason
+
+from .harness import Bench
+
+WILL = Will(topic="gone", payload=b"c", qos=1, retain=True)
+DELAYED = Will(topic="gone", payload=b"c", properties=Properties(will_delay_interval=10))
+KEPT = Properties(session_expiry_interval=100)
+
+
+@pytest.mark.parametrize("version", Version)
+def test_a_lost_connection_publishes_the_will_as_a_record_delivered_when_durable(
+    version: Version,
+) -> None:
+    bench = Bench()
+    watcher = bench.connect("w")
+    watcher.subscribe("gone")
+    bench.connect("c", version=version, will=WILL).lose()
+    assert bench.journal.values == [b"c"]
+    assert watcher.take() == []
+    bench.sync()
+    (packet,) = watcher.take()
+    assert isinstance(packet, Publish)
+    assert (packet.topic, packet.payload, packet.qos) == ("gone", b"c", 1)
+    late = bench.connect("l")
+    assert len(late.subscribe("gone")) == 2  # retained too
+
+
+def test_a_normal_disconnect_discards_the_will() -> None:
+    bench = Bench()
+    for version in Version:
+        peer = bench.connect("c", version=version, will=WILL)
+        peer.send(Disconnect())
+        assert peer.transport.closed
+        peer.lose()
+    assert bench.journal.values == []  # [MQTT-3.14.4-3]
+
+
+def test_a_disconnect_may_ask_for_the_will() -> None:
+    bench = Bench()
+    bench.connect("c", will=WILL).send(Disconnect(reason=Reason.DISCONNECT_WITH_WILL))
+    assert bench.journal.values == [b"c"]
+
+
+def test_keep_alive_and_violations_publish_the_will_once() -> None:
+    bench = Bench()
+    bench.connect("a", will=WILL, keep_alive=1)
+    bench.wait(5)
+    assert bench.journal.values == [b"c"]
+    peer = bench.connect("b", will=WILL)
+    peer.send_raw(b"\x00\x00")
+    peer.lose()
+    assert bench.journal.values == [b"c", b"c"]
+    assert bench.broker.tally.wills == 2
+
+
+def test_a_delayed_will_waits_and_is_cancelled_by_a_return() -> None:
+    bench = Bench()
+    bench.connect("c", clean=False, will=DELAYED, properties=KEPT).lose()
+    bench.wait(9)
+    assert bench.journal.values == []
+    back = bench.connect("c", clean=False, properties=KEPT)  # [MQTT-3.1.3-9]
+    bench.wait(20)
+    assert bench.journal.values == []
+    back.lose()
+    bench.connect("c", clean=False, will=DELAYED, properties=KEPT).lose()
+    bench.wait(11)
+    assert bench.journal.values == [b"c"]
+
+
+def test_a_delayed_will_is_published_when_its_session_ends_before() -> None:
+    bench = Bench()
+    bench.connect("c", will=DELAYED).lose()  # session expiry 0
+    assert bench.journal.values == [b"c"]
+    bench.connect("c", clean=False, will=DELAYED, properties=KEPT).lose()
+    bench.connect("c", clean=True)  # a clean start ends the session
+    assert bench.journal.values == [b"c", b"c"]
+    bench.wait(20)
+    assert bench.journal.values == [b"c", b"c"]
+
+
+def test_takeover_publishes_the_will_of_the_one_that_lost() -> None:
+    bench = Bench()
+    bench.connect("c", will=WILL)
+    bench.connect("c")
+    assert bench.journal.values == [b"c"]
+
+
+def test_stopping_the_broker_publishes_wills_and_says_goodbye() -> None:
+    bench = Bench()
+    peer = bench.connect("c", will=WILL)
+    old = bench.connect("o", version=Version.V311)
+    bench.broker.stop_reading()
+    bench.broker.close()
+    assert bench.journal.values == [b"c"]
+    assert peer.take() == [Disconnect(reason=Reason.SERVER_SHUTTING_DOWN)]
+    assert old.transport.closed
+    late = bench.peer()
+    assert late.transport.closed
+
+
+def test_a_will_that_the_log_refuses_is_counted_and_harms_nobody() -> None:
+    bench = Bench()
+    peer = bench.connect("c", will=WILL)
+    from headwater.core.errors import Unavailable
+
+    bench.journal.refusal = Unavailable("full")
+    peer.lose()
+    assert bench.broker.tally.refused == {"will: unavailable": 1}
+    again = bench.peer()
+    again.send(Connect(version=Version.V5, client_id="c"))
+    assert not again.transport.closed
