@@ -49,9 +49,7 @@ def structs(kind: type[S], version: int) -> st.SearchStrategy[S]:
 
 @cache
 def _fields(kind: type[msgspec.Struct], version: int) -> dict[str, st.SearchStrategy[object]]:
-    return {
-        item.name: _value(item, version) for item in fields(kind) if item.exists(version)
-    }
+    return {item.name: _value(item, version) for item in fields(kind) if item.exists(version)}
 
 
 def _value(item: Field, version: int) -> st.SearchStrategy[object]:

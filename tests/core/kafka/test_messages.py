@@ -79,8 +79,8 @@ def test_a_version_that_is_not_implemented_is_refused(kind: type[Message]) -> No
 def test_request_and_response_agree_on_key_and_versions() -> None:
     for key, request in REQUESTS.items():
         response = request.RESPONSE
-        assert (request.KEY, request.VERSIONS) == (key, response.VERSIONS)
-        assert (response.KEY, response.FLEXIBLE) == (key, request.FLEXIBLE)
+        assert (key, response.VERSIONS) == (request.KEY, request.VERSIONS)
+        assert (key, request.FLEXIBLE) == (response.KEY, response.FLEXIBLE)
 
 
 def test_an_array_that_claims_more_than_is_there_is_refused_before_it_is_built() -> None:
@@ -180,7 +180,11 @@ def test_tagged_fields_that_nobody_knows_are_skipped() -> None:
 
 
 def test_a_tagged_field_whose_size_lies_is_refused() -> None:
-    for encoded in (b"\x02a\x01\xac\x02\x02\x01\0", b"\x02a\x01\xac\x02\x00", b"\x02a\x01\x07\x09xyz"):
+    for encoded in (
+        b"\x02a\x01\xac\x02\x02\x01\0",
+        b"\x02a\x01\xac\x02\x00",
+        b"\x02a\x01\x07\x09xyz",
+    ):
         with pytest.raises(Refused):
             _Question.decode(encoded, 1)
 
