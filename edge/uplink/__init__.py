@@ -16,7 +16,8 @@ may have been stored, the tail of the target partition is read back and searched
 
 *What counts as acknowledged.* Only what a successful acks=all answer covers, or what was read back below the high
 watermark. What DescribeProducers shows stands in the leader's log but may not be replicated yet (a change of leader would
-undo it), so it moves `position` and not `acked`, which retention at the edge trusts, and it is read back before more is sent.
+undo it), so it moves `position` and not `acked`, which retention at the edge trusts, and is read back before more is sent.
+A copy of a request on a connection that broke may land for a while; no new era begins before that time is over.
 
 *Which cluster.* A cursor belongs to a cluster id. A cluster never met before is sent everything that is still held, under
 a fresh producer id: loss cannot be undone, a duplicate can be seen by its address and the lake's sink drops it. Cursors of

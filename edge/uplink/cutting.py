@@ -184,6 +184,8 @@ class Cutter:
 
     def _settle(self, at: int) -> None:
         """Books after a cut that ended before `at`."""
+        if not self._records:
+            self._record_bytes = 0  # what the average left over
         if self._records:
             self._first = self._records[0].offset
         elif self._waiting:

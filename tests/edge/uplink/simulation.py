@@ -11,8 +11,8 @@ Only what is below the high watermark is acknowledged and visible to readers; a 
 the new leader knows producers by its own log.
 
 The network: requests on one connection reach the broker in order. A connection that was cut may still deliver a prefix of
-what was sent on it, at any later time up to LATE_COPIES_S (a zombie). Producer state expires only when nothing is under way, as Kafka's does
-after a day.
+what was sent on it, at any later time up to LATE_COPIES_S (a zombie). Producer state expires only when nothing is under
+way, as Kafka's does after a day.
 
 The oracle: addresses in the log strictly increase, always; all below `acked` that the journal did not give up is below the
 high watermark, always; and once the faults end, everything is.
@@ -20,6 +20,7 @@ high watermark, always; and once the faults end, everything is.
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections import deque
 from typing import NamedTuple
@@ -480,9 +481,7 @@ class World:
 
     def _check_order(self) -> None:
         tail = self.addresses()[-12:]
-        assert all(a < b for a, b in zip(tail, tail[1:], strict=False)), (
-            f"order or duplicate: {tail}"
-        )
+        assert all(a < b for a, b in itertools.pairwise(tail)), f"order or duplicate: {tail}"
 
     def _check_acked(self) -> None:
         stored = {offset for entry in self.broker.log[: self.broker.hw] for offset in entry.offsets}

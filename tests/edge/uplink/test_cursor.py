@@ -1,0 +1,109 @@
+"""The cursor survives what a power cut and a bad card can do to two small files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from headwater.core.disk import SystemDisk
+from headwater.core.record import TopicPartition
+from headwater.edge.uplink.cursor import CursorStore, Era, PartitionCursor
+
+LOG = "0123456789abcdef"
+SOURCE = TopicPartition("readings", 3)
+
+
+def _cursor(acked: int) -> PartitionCursor:
+    return PartitionCursor(4, 1, Era(1000, 0, 0), acked, 17)
+
+
+def _store(directory: Path, *, log: str = LOG) -> CursorStore:
+    return CursorStore(SystemDisk(), str(directory), log_id=log)
+
+
+def _saved(directory: Path, *acked: int) -> None:
+    store = _store(directory)
+    cluster, _ = store.cluster("c1")
+    for value in acked:
+        cluster.put(SOURCE, _cursor(value))
+        store.write(store.encode())
+
+
+def test_what_was_saved_is_there_again(tmp_path: Path) -> None:
+    _saved(tmp_path, 1, 2, 3)
+    cluster, new = _store(tmp_path).cluster("c1")
+    assert cluster.get(SOURCE) == _cursor(3)
+    assert not new
+
+
+@pytest.mark.parametrize("damage", [b"", b"hwcursor", b"x" * 200])
+def test_a_damaged_newest_file_falls_back_to_the_one_before(tmp_path: Path, damage: bytes) -> None:
+    _saved(tmp_path, 1, 2, 3)
+    (tmp_path / "cursor-1").write_bytes(damage)  # generation 3
+    store = _store(tmp_path)
+    assert store.cluster("c1")[0].get(SOURCE) == _cursor(2)
+    assert len(store.damaged) == 1
+
+
+def test_every_flipped_byte_is_noticed(tmp_path: Path) -> None:
+    _saved(tmp_path, 1)
+    whole = (tmp_path / "cursor-1").read_bytes()
+    for position in range(len(whole)):
+        broken = bytearray(whole)
+        broken[position] ^= 0x40
+        (tmp_path / "cursor-1").write_bytes(broken)
+        assert _store(tmp_path).damaged, position
+
+
+def test_with_both_files_damaged_it_starts_and_knows_that_it_must_read_back(tmp_path: Path) -> None:
+    _saved(tmp_path, 1, 2)
+    for name in ("cursor-0", "cursor-1"):
+        (tmp_path / name).write_bytes(b"rust")
+    store = _store(tmp_path)
+    cluster, new = store.cluster("c1")
+    assert (cluster.rebuilt, new, len(store.damaged)) == (True, True, 2)
+
+
+def test_an_edge_whose_log_was_wiped_does_not_meet_its_old_producer_ids(tmp_path: Path) -> None:
+    _saved(tmp_path, 5)
+    cluster, new = _store(tmp_path, log="f" * 16).cluster("c1")
+    assert (cluster.streams, cluster.producers, new) == ({}, {}, True)
+
+
+def test_each_cluster_has_its_own_cursor_and_the_fifth_is_forgotten(tmp_path: Path) -> None:
+    store = _store(tmp_path)
+    for number in range(5):
+        cluster, new = store.cluster(f"c{number}")
+        assert new
+        cluster.put(SOURCE, _cursor(number))
+    assert store.cluster("c1")[0].get(SOURCE) == _cursor(1)
+    assert store.cluster("c0")[1], "the least recently used made room"
+
+
+def test_a_save_that_was_overtaken_does_not_replace_a_newer_one(tmp_path: Path) -> None:
+    store = _store(tmp_path)
+    cluster, _ = store.cluster("c1")
+    cluster.put(SOURCE, _cursor(1))
+    older = store.encode()
+    cluster.put(SOURCE, _cursor(2))
+    store.write(store.encode())
+    store.write(older)
+    assert _store(tmp_path).cluster("c1")[0].get(SOURCE) == _cursor(2)
+
+
+@pytest.mark.parametrize(
+    ("origin", "near", "last", "expected"),
+    [
+        (0, 0, 4, 5),
+        (10, 10, 4, 15),
+        (0, 2**31 - 2, 2**31 - 1, 2**31),
+        (0, 2**31 + 3, 2**31 - 1, 2**31),
+        (7, 2**32 + 7, 1, 2**32 + 9),
+        (100, 103, 0, 101),
+    ],
+)
+def test_a_sequence_number_names_the_nearest_offset(
+    origin: int, near: int, last: int, expected: int
+) -> None:
+    assert Era(1, 0, origin).next_offset(last, near=near) == expected

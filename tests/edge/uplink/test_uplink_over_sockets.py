@@ -1,0 +1,140 @@
+"""The uplink against real brokers on loopback: Headwater's cloud, and Apache Kafka where its jars are."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from headwater.core.record import TopicPartition
+from headwater.core.units import ByteSize
+from tests.cloud.broker.running import run, started
+from tests.interop.apache.broker import JARS, ApacheKafka
+
+from .river import River, addresses
+
+BROKERS = [
+    "headwater",
+    pytest.param(
+        "apache",
+        marks=[
+            pytest.mark.interop,
+            pytest.mark.skipif(not JARS.exists(), reason="Apache Kafka's jars are not here"),
+        ],
+    ),
+]
+
+
+@contextlib.asynccontextmanager
+async def _broker(kind: str, directory: Path) -> AsyncIterator[int]:
+    if kind == "headwater":
+        async with started() as running:
+            yield running.broker.port
+        return
+    kafka = ApacheKafka(directory)
+    await asyncio.to_thread(kafka.format)
+    try:
+        await asyncio.to_thread(kafka.start)
+        yield kafka.port
+    finally:
+        await asyncio.to_thread(kafka.kill)
+
+
+def _against(kind: str, directory: Path, body: Callable[[int], Awaitable[None]]) -> None:
+    async def scenario() -> None:
+        async with _broker(kind, directory) as port:
+            await body(port)
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("kind", BROKERS)
+def test_breaking_connections_and_restarts_lose_and_repeat_nothing(
+    kind: str, tmp_path: Path
+) -> None:
+    sources = [TopicPartition("readings", n) for n in range(6)] + [TopicPartition("alarms", 0)]
+
+    async def body(port: int) -> None:
+        river = River(tmp_path, port, chance=0.15, partitions=4, batch_records_max=20)
+        for life in range(4):
+            for turn in range(40):
+                for source in sources:
+                    river.journal.append(source, [b"%d.%d" % (life, turn)] * 3)
+            async with river.running() as uplink:
+                if life < 3:
+                    await asyncio.sleep(
+                        river.rng.random() * 0.3
+                    )  # then it is killed, wherever it is
+                else:
+                    await river.drained(uplink)
+        readings, alarms = await river.stored("readings"), await river.stored("alarms")
+        everything = [r for stored in (readings, alarms) for each in stored.values() for r in each]
+        for source in sources:
+            assert addresses(everything, source) == list(range(480)), source
+        assert len(everything) == 480 * len(sources)
+        assert river.broken >= 3, "the test broke nothing"
+
+    _against(kind, tmp_path, body)
+
+
+@pytest.mark.parametrize("kind", BROKERS)
+def test_a_record_too_large_is_declared_and_the_rest_arrives(kind: str, tmp_path: Path) -> None:
+    source = TopicPartition("pictures", 0)
+
+    async def body(port: int) -> None:
+        river = River(tmp_path, port, compression="none", request_bytes_max=ByteSize(16 << 20))
+        river.journal.append(source, [b"a", b"b"])
+        river.journal.append(source, [b"c", b"x" * 12_000_000, b"d"])
+        river.journal.append(source, [b"e"])
+        async with river.running() as uplink:
+            await river.drained(uplink)
+            assert uplink.totals.refused == 1
+        stored = [r for each in (await river.stored("pictures")).values() for r in each]
+        assert addresses(stored, source) == [0, 1, 2, 4, 5]
+        assert [(p, first, last) for p, first, last, _ in river.refused] == [(source, 3, 3)]
+
+    _against(kind, tmp_path, body)
+
+
+@pytest.mark.parametrize("kind", BROKERS)
+def test_a_gap_is_crossed_and_what_follows_arrives_once(kind: str, tmp_path: Path) -> None:
+    source = TopicPartition("readings", 0)
+
+    async def body(port: int) -> None:
+        river = River(tmp_path, port)
+        river.journal.append(source, [b"a"] * 10)
+        async with river.running() as uplink:
+            await river.drained(uplink)
+            river.journal.append(source, [b"lost"] * 10)
+            river.journal.append(source, [b"kept"] * 10)
+            river.journal.retire(source, 20)
+            await river.drained(uplink)
+            river.journal.append(source, [b"more"] * 5)
+            await river.drained(uplink)
+        stored = [r for each in (await river.stored("readings")).values() for r in each]
+        assert addresses(stored, source) == [*range(10), *range(20, 35)]
+
+    _against(kind, tmp_path, body)
+
+
+def test_a_backlog_of_many_partitions_is_read_in_arrival_order(tmp_path: Path) -> None:
+    sources = [TopicPartition("readings", n) for n in range(40)]
+
+    async def body(port: int) -> None:
+        river = River(tmp_path, port, partitions=8)
+        for _ in range(50):
+            for source in sources:
+                river.journal.append(source, [b"value"] * 4)
+        async with river.running() as uplink:
+            await river.drained(uplink)
+            assert uplink.status().memory_bytes == 0
+        stored = [r for each in (await river.stored("readings")).values() for r in each]
+        for source in sources:
+            assert addresses(stored, source) == list(range(200))
+        assert river.journal.arrival_reads > 0
+        assert river.journal.partition_reads <= len(sources), "2,000 commits, not read one by one"
+
+    _against("headwater", tmp_path, body)
