@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, disable_created_metrics, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from .errors import Refused
@@ -45,6 +45,7 @@ class AdminServer:
 
     async def start(self) -> None:
         """Raises Refused when the address cannot be listened on."""
+        disable_created_metrics()  # a second line for each counter that nobody reads
         try:
             self._server = await asyncio.start_server(
                 self._serve, self._host, self._port, limit=HEAD_BYTES_MAX
