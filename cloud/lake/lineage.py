@@ -15,12 +15,15 @@ that moves positions without having rows (all duplicates) writes a file of no ro
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import msgspec
 
 from ...core.errors import Corrupt
 from .delta.add import Add
 from .positions import EdgePartition
+
+_Span = TypeVar("_Span", bound=msgspec.Struct)
 
 ROWS_TAG = "headwater.rows"
 KAFKA_TAG = "headwater.kafka"
@@ -74,17 +77,17 @@ def tags(rows: Sequence[RowSpan], kafka: Sequence[KafkaSpan]) -> dict[str, str |
 def row_spans(add: Add) -> list[RowSpan] | None:
     """None where another writer made the file."""
     text = (add.tags or {}).get(ROWS_TAG)
-    return None if text is None else _decode(text, list[RowSpan], add)
+    return None if text is None else _decode(text, RowSpan, add)
 
 
 def kafka_spans(add: Add) -> list[KafkaSpan]:
     text = (add.tags or {}).get(KAFKA_TAG)
-    return [] if text is None else _decode(text, list[KafkaSpan], add)
+    return [] if text is None else _decode(text, KafkaSpan, add)
 
 
-def _decode(text: str, kind: type[list[msgspec.Struct]], add: Add) -> list:  # type: ignore[type-arg]
+def _decode(text: str, kind: type[_Span], add: Add) -> list[_Span]:
     try:
-        return msgspec.json.decode(text, type=kind)
+        return msgspec.json.decode(text, type=list[kind])  # type: ignore[valid-type]
     except msgspec.MsgspecError as error:
         raise Corrupt(f"the lineage of {add.path} cannot be read: {error}") from error
 

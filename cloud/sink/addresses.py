@@ -35,7 +35,7 @@ class Run(NamedTuple):
     """So many records, one after another, of one Kafka partition: a batch."""
 
     partition: TopicPartition
-    count: int
+    records: int
 
 
 class Addresses(NamedTuple):
@@ -90,7 +90,7 @@ def _unaddressed(runs: Sequence[Run], kafka_offsets: list[int]) -> Addresses:
     places: dict[TopicPartition, int] = {}
     place: list[int] = []
     for run in runs:
-        place += [places.setdefault(run.partition, len(places))] * run.count
+        place += [places.setdefault(run.partition, len(places))] * run.records
     return Addresses([_kafka_place(tp) for tp in places], place, kafka_offsets, None, None)
 
 
@@ -133,7 +133,7 @@ def _check(address: Address) -> None:
 def _one_by_one(
     headers: Sequence[Headers], runs: Sequence[Run], kafka_offsets: list[int]
 ) -> Addresses:
-    partitions = [run.partition for run in runs for _ in range(run.count)]
+    partitions = [run.partition for run in runs for _ in range(run.records)]
     places: dict[EdgePartition, int] = {}
     place: list[int] = []
     offsets: list[int] = []

@@ -66,12 +66,12 @@ class Ledger:
         kept: list[int] = []
         start = 0
         for run in runs:
-            new = self._admit_run(addresses, start, start + run.count)
+            new = self._admit_run(addresses, start, start + run.records)
             account = self._accounts[run.partition]
-            account.duplicates += run.count - len(new)
-            account.rows -= run.count - len(new)
+            account.duplicates += run.records - len(new)
+            account.rows -= run.records - len(new)
             kept += new
-            start += run.count
+            start += run.records
         return None if len(kept) == start else kept
 
     def _admit_run(self, addresses: Addresses, start: int, end: int) -> range | list[int]:

@@ -32,7 +32,7 @@ class SinkSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Commit earlier when a table has this much fetched: files stay of a size that engines like."""
 
     memory_bytes: ByteSize = ByteSize(256 * MIB)
-    """Fetched and not yet committed, over all tables; fetching stops above. A decoded commit takes about five times its bytes."""
+    """Fetched and not yet committed, over all tables; fetching stops above. Decoding takes about five times as much."""
 
     fetch_bytes: ByteSize = ByteSize(8 * MIB)
     """One answer of one broker: large enough to amortise the round trip, small against memory_bytes."""
@@ -56,7 +56,7 @@ class SinkSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Per stream: auto, json, text or raw. Auto decodes JSON objects and plain numbers and keeps everything else as text."""
 
     columns_max: int = 200
-    """Decoded columns per table. A payload with device names for keys would make one each; what comes later goes to `_extra`."""
+    """Decoded columns per table (device names as keys would make one each); what comes later goes to `_extra`."""
 
     zstd_level: int = 3
     """Of Parquet pages. Three: within 3 % of the size of nine at a fifth of the time on sensor readings."""

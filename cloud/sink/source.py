@@ -26,6 +26,7 @@ class Fetched(NamedTuple):
     offset: int
     batches: bytes
     aborted: Sequence[Aborted] = ()
+    end: int = -1  # the partition's end, -1 unknown: for the lag
 
 
 class OutOfRange(NamedTuple):
@@ -38,7 +39,7 @@ class OutOfRange(NamedTuple):
 
 class Source(Protocol):
     async def cluster_id(self) -> str:
-        """Raises Unavailable; Refused where the cluster has none."""
+        """Raises Unavailable; Refused where the cluster has none; Closed where it is another than before."""
 
     async def partitions(self) -> list[TopicPartition]:
         """All partitions of all topics, asked anew. Raises Unavailable."""
@@ -49,7 +50,7 @@ class Source(Protocol):
     async def fetch(
         self, positions: Mapping[TopicPartition, int], *, wait_s: float
     ) -> list[Fetched | OutOfRange]:
-        """What lies at these offsets; waits up to `wait_s` where nothing does. Raises Unavailable.
+        """What lies at these offsets; waits up to `wait_s` where nothing does. Raises Unavailable, Closed.
 
         A partition that is missing from the answer had nothing, or could not be read now.
         """
