@@ -1,0 +1,38 @@
+"""The edge's journal in files: see FORMAT.md for the bytes, journal.py for the watermarks.
+
+journal = FileJournal.open(directory, disk=SystemDisk(), clock=clock, settings=FileJournalSettings(), rng=rng)
+committer = Committer(journal, clock=clock, rng=rng); committer.start()
+writer = journal.writer(TopicPartition("readings", 0))
+offset = writer.append(timestamp, key, value); commit = journal.open_commit; committer.request()
+committer.add_listener(acknowledge_up_to)            # called with durable commit numbers
+await journal.read(partition, offset, bytes_max=…); await journal.read_arrivals(position, bytes_max=…)
+await committer.enforce_retention(now_ms, rules=…, sent=uplink.progress, declare=append_gap_records)
+journal.recovery.losses, journal.take_losses()       # damage: to be declared as gap records
+await committer.close(); journal.close()
+"""
+
+from ..reading import Arrival, Bounds, Position
+from .committer import Committer
+from .frames import Note
+from .journal import Commit, FileJournal, PartitionWriter
+from .recovery import RecoveryReport
+from .retention import RetentionPlan
+from .settings import FileJournalSettings, StreamRetention, WhenFull
+from .shelf import Loss
+
+__all__ = [
+    "Arrival",
+    "Bounds",
+    "Commit",
+    "Committer",
+    "FileJournal",
+    "FileJournalSettings",
+    "Loss",
+    "Note",
+    "PartitionWriter",
+    "Position",
+    "RecoveryReport",
+    "RetentionPlan",
+    "StreamRetention",
+    "WhenFull",
+]

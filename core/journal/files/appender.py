@@ -1,0 +1,375 @@
+"""The write side, used by one thread at a time (the disk thread): where frames become durable.
+
+The write path of a frame:
+  1. if the open segment has no room for it and the footer, the segment is sealed (footer, one sync) and the next
+     one is opened: a spare gets its header (sync), its name (rename) and its name is made durable (directory sync)
+  2. the frame is encoded for this place, written in one call and synced       ← now it is durable
+Failure:
+  write refused for want of space    the same frame is written again at the same place, later
+  write or sync failed otherwise     the segment is abandoned where its last durable frame ended, for ever; the next
+                                     segment's header says so (`previous_end`), and the same frame, with the same
+                                     offsets and commit number, goes there. A failed sync is never repeated.
+A block that holds a durable frame is never written again while its segment has a name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections import deque
+from typing import NamedTuple
+
+from ...clock import Clock
+from ...disk import Disk, DiskFull, File, write_zeros
+from ...errors import AlreadyExists, HeadwaterError, Missing, Refused, Unavailable
+from ...record import TopicPartition
+from . import names
+from .frames import FRAME_HEADER_BYTES, SegmentHeader, encode_frame, encode_segment_header
+from .index import Footer, SegmentMap, decode_footer, encode_footer, footer_bytes_max, place_footer
+from .settings import BLOCK_BYTES, FileJournalSettings
+from .shelf import OpenSegment, Shelf, quarantine
+from .state import State, store_state
+
+
+class PlacedBatch(NamedTuple):
+    """One batch within a frame's body: whose, (base, next offset), (index in body, length), timestamps."""
+
+    partition: TopicPartition
+    span: tuple[int, int]
+    place: tuple[int, int]
+    times: tuple[int, int]
+
+
+class PendingFrame(NamedTuple):
+    body: bytes
+    entries: int
+    batches: list[PlacedBatch]
+    notes: int
+    commit: int
+    wall_ms: int
+    last: bool
+
+
+class Counters:
+    """Plain numbers for the metrics; written by the disk thread, read by anyone."""
+
+    def __init__(self) -> None:
+        self.commits = 0
+        self.frames = 0
+        self.syncs = 0
+        self.records = 0
+        self.bytes_written = 0
+        self.padding_bytes = 0
+        self.sync_seconds = 0.0
+        self.last_sync_s = 0.0
+        self.segments_sealed = 0
+        self.segments_recycled = 0
+        self.segments_abandoned = 0
+        self.write_failures = 0
+
+
+class Appender:
+    def __init__(
+        self,
+        directory: str,
+        *,
+        disk: Disk,
+        clock: Clock,
+        settings: FileJournalSettings,
+        rng: random.Random,
+        shelf: Shelf,
+    ) -> None:
+        self.directory = directory
+        self.counters = Counters()
+        self.shelf = shelf
+        self.ends: dict[TopicPartition, int] = {}
+        self.stream_bytes: dict[str, int] = {}
+        self.next_sequence = 1
+        self.position = BLOCK_BYTES
+        self.spares: deque[str] = deque()
+        self.state = State(log_id="")
+        self.recycling = settings.recycle == "always" or (
+            settings.recycle == "auto" and not disk.copies_on_write(directory)
+        )
+        self._disk = disk
+        self._clock = clock
+        self._settings = settings
+        self._rng = rng
+        self._names_bytes = 0
+        self._previous = (0, 0)  # sequence and end of the segment before the open one
+        self._doomed: list[int] = []  # retired, but their files could not be renamed or removed yet
+
+    # writing
+
+    def write_frame(self, frame: PendingFrame) -> None:
+        """Durable on return. Raises DiskFull or Unavailable; then the same frame is given again."""
+        try:
+            self._write_once(frame)
+        except DiskFull:
+            self.counters.write_failures += 1
+            raise
+        except Unavailable:
+            self.counters.write_failures += 1
+            self._write_once(frame)  # the segment was abandoned: once more, in another
+
+    def _write_once(self, frame: PendingFrame) -> None:
+        size = BLOCK_BYTES + len(frame.body) + BLOCK_BYTES
+        active = self._with_room(size, frame)
+        position = self.position
+        data = encode_frame(
+            frame.body,
+            entries=frame.entries,
+            salt=active.salt,
+            sequence=active.sequence,
+            position=position,
+            commit=frame.commit,
+            wall_ms=frame.wall_ms,
+            last=frame.last,
+        )
+        try:
+            active.file.write(position, data)
+        except DiskFull:
+            raise  # nothing of this frame is promised, and its place is still its own
+        except Unavailable:
+            self.abandon()
+            raise
+        started = self._clock.monotonic()
+        try:
+            active.file.sync()
+        except Unavailable as error:
+            self.abandon()
+            raise Unavailable(
+                str(error)
+            ) from error  # a full disk, too: what was written is in doubt
+        self._count(frame, len(data), self._clock.monotonic() - started)
+        self._placed(frame, active, position, len(data))
+
+    def _count(self, frame: PendingFrame, size: int, seconds: float) -> None:
+        counters = self.counters
+        counters.frames += 1
+        counters.syncs += 1
+        counters.bytes_written += size
+        counters.padding_bytes += size - len(frame.body)
+        counters.sync_seconds += seconds
+        counters.last_sync_s = seconds
+
+    def _placed(self, frame: PendingFrame, active: OpenSegment, position: int, size: int) -> None:
+        found = active.map
+        assert found is not None
+        body_start = position + FRAME_HEADER_BYTES
+        for batch in frame.batches:
+            place = (body_start + batch.place[0], batch.place[1])
+            found.add(batch.partition, batch.span, place, batch.times)
+            if batch.partition not in self.ends:
+                self._names_bytes += len(batch.partition.topic)
+            self.ends[batch.partition] = batch.span[1]
+            topic = batch.partition.topic
+            self.stream_bytes[topic] = self.stream_bytes.get(topic, 0) + batch.place[1]
+        found.frame(frame.commit, frame.notes, frame.wall_ms)
+        self.position = active.end = position + size
+
+    def abandon(self) -> None:
+        """Nothing more is written to the open segment; what it holds durably stays readable."""
+        active = self.shelf.active
+        if active is None:
+            return
+        active.end = self.position
+        self._previous = (active.sequence, self.position)
+        self.shelf.roll(None, footer=Footer(self._footer_bytes(active)))
+        self.counters.segments_abandoned += 1
+
+    def _with_room(self, size: int, frame: PendingFrame) -> OpenSegment:
+        active = self.shelf.active
+        if active is not None:
+            fresh = sum(batch.partition not in self.ends for batch in frame.batches)
+            streams = len(self.stream_bytes) + fresh
+            footer = footer_bytes_max(
+                len(self.ends) + fresh, streams, self._names_bytes + 249 * fresh
+            )
+            header = active.header
+            fixed = header.segment_bytes if header is not None else 0
+            capacity = fixed or int(self._settings.segment_bytes)
+            if self.position + size + footer <= capacity or self.position == BLOCK_BYTES:
+                return active
+            self._seal(active)
+        return self._open_next()
+
+    def _footer_bytes(self, active: OpenSegment) -> bytes:
+        assert active.map is not None
+        return encode_footer(
+            active.map,
+            ends=self.ends,
+            stream_bytes=self.stream_bytes,
+            data_end=self.position,
+            salt=active.salt,
+        )
+
+    def _seal(self, active: OpenSegment) -> None:
+        data = self._footer_bytes(active)
+        fixed = (
+            active.header.segment_bytes
+            if active.header is not None
+            else self._settings.segment_bytes
+        )
+        position, placed = place_footer(
+            data,
+            segment_bytes=fixed or None,
+            data_end=self.position,
+            sequence=active.sequence,
+            salt=active.salt,
+        )
+        with contextlib.suppress(Unavailable):  # a missing footer costs a scan, not a record
+            active.file.write(position, placed)
+            active.file.sync()
+            self.counters.syncs += 1
+            self.counters.bytes_written += len(placed)
+        active.end = self.position
+        self._previous = (active.sequence, self.position)
+        self.shelf.roll(None, footer=decode_footer(data, salt=active.salt))
+        self.counters.segments_sealed += 1
+
+    def _open_next(self) -> OpenSegment:
+        sequence = self.next_sequence
+        salt = self._rng.getrandbits(32)
+        header = SegmentHeader(
+            log_id=bytes.fromhex(self.state.log_id),
+            sequence=sequence,
+            salt=salt,
+            segment_bytes=int(self._settings.segment_bytes) if self.recycling else 0,
+            previous_sequence=self._previous[0],
+            previous_end=self._previous[1],
+            created_ms=self._clock.wall_ms(),
+        )
+        path = names.join(self.directory, names.segment(sequence))
+        spare = self.spares.popleft() if self.spares else self._create_spare()
+        spare_path = names.join(self.directory, spare)
+        try:
+            file = self._disk.open(spare_path)
+            try:
+                file.write(0, encode_segment_header(header))
+                file.sync()
+            finally:
+                file.close()
+            self._disk.rename(spare_path, path)
+            self.next_sequence += 1  # whatever becomes of it: the name may have reached the disk
+            self._disk.sync_directory(self.directory)
+            file = self._disk.open(path)
+        except HeadwaterError as error:
+            self._discard(spare_path)
+            self._discard(path)
+            raise (error if isinstance(error, Unavailable) else Unavailable(str(error))) from error
+        return self.adopt(OpenSegment(sequence, file, salt, header), position=BLOCK_BYTES)
+
+    def adopt(self, segment: OpenSegment, *, position: int) -> OpenSegment:
+        """This is the open segment from now on, its next frame goes to `position`."""
+        segment.map = segment.map or SegmentMap()
+        segment.end = self.position = position
+        with self.shelf.lock:
+            self.shelf.active = segment
+        self.next_sequence = max(self.next_sequence, segment.sequence + 1)
+        return segment
+
+    def seed_tables(
+        self,
+        ends: dict[TopicPartition, int],
+        stream_bytes: dict[str, int],
+        previous: tuple[int, int],
+    ) -> None:
+        """Recovery's findings; `shelf.ends` sees this very dictionary."""
+        self.ends, self.stream_bytes, self._previous = ends, stream_bytes, previous
+        self._names_bytes = sum(len(partition.topic) for partition in ends)
+        self.shelf.ends = ends
+
+    def partitions_fit(self, partitions: int) -> bool:
+        """Whether a table of so many still leaves three quarters of a segment to records."""
+        size = footer_bytes_max(partitions, len(self.stream_bytes) + 1, self._names_bytes + 249)
+        return size <= int(self._settings.segment_bytes) // 4
+
+    # spares
+
+    def prepare(self) -> bool:
+        """Make one spare if any is missing; whether it did. Raises Unavailable."""
+        if not self.recycling or len(self.spares) >= self._settings.spares:
+            return False
+        self.spares.append(self._create_spare())
+        self._disk.sync_directory(self.directory)
+        return True
+
+    def _create_spare(self) -> str:
+        while True:
+            name = names.spare(self._rng.getrandbits(32))
+            path = names.join(self.directory, name)
+            try:
+                file = self._disk.create(path)
+            except AlreadyExists:
+                continue
+            except Refused as error:
+                raise Unavailable(str(error)) from error
+            try:
+                self._fill(file, path)
+            finally:
+                file.close()
+            return name
+
+    def _fill(self, file: File, path: str) -> None:
+        if not self.recycling:
+            return
+        try:
+            write_zeros(file, int(self._settings.segment_bytes))
+            file.sync()
+        except Unavailable:
+            self._discard(path)
+            raise
+        self.counters.bytes_written += int(self._settings.segment_bytes)
+
+    def _discard(self, path: str) -> None:
+        with contextlib.suppress(HeadwaterError):
+            self._disk.remove(path)
+
+    # retiring
+
+    def store(self, state: State) -> None:
+        store_state(self._disk, self.directory, state)
+        self.state = state
+
+    def retire(self, sequences: list[int]) -> None:
+        """The state that says so is durable: give the files back. What fails is tried again next time."""
+        for sequence in sequences:
+            self.shelf.take_off(sequence)
+            self._doomed.append(sequence)
+        remaining: list[int] = []
+        emptied: list[str] = []
+        for sequence in self._doomed:
+            try:
+                emptied += self._give_back(sequence)
+            except Missing:
+                continue
+            except HeadwaterError:
+                remaining.append(sequence)
+        self._doomed = remaining
+        if sequences:
+            # Only with its old name durably gone may a file be overwritten under a new one.
+            self._disk.sync_directory(self.directory)
+        self.spares.extend(emptied)
+
+    def _give_back(self, sequence: int) -> list[str]:
+        name = names.segment(sequence)
+        if sequence in self.shelf.damaged:
+            self.shelf.damaged.discard(sequence)
+            moved = quarantine(self._disk, self.directory, name, self._settings)
+            if moved is not None:
+                self.shelf.quarantined.append(moved)
+            return []
+        path = names.join(self.directory, name)
+        file = self._disk.open(path, read_only=True)
+        try:
+            whole = file.size() == self._settings.segment_bytes
+        finally:
+            file.close()
+        if not whole or not self.recycling or len(self.spares) >= self._settings.spares:
+            self._disk.remove(path)
+            return []
+        spare = names.spare(self._rng.getrandbits(32))
+        self._disk.rename(path, names.join(self.directory, spare))
+        self.counters.segments_recycled += 1
+        return [spare]

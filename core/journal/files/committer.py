@@ -1,0 +1,201 @@
+"""The asyncio rim of the journal: self-clocking group commit.
+
+While one sync runs in the disk thread, arrivals gather into the next commit; when it returns, they go. So the
+batch size finds itself: a slow card gets large commits, a fast one small ones. `commit_interval` sets a floor to save
+flash. Only this class calls seal, write and complete; only its one thread touches the disk for writing.
+
+A disk that refuses stalls the rim, it does not stop it: the same commit is tried again with growing pauses, `stalled`
+says why, `pending_bytes` grows until the broker stops reading. Nothing is acknowledged meanwhile, nothing is lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import structlog
+
+from ...backoff import Backoff
+from ...clock import Clock
+from ...errors import Closed, Unavailable
+from ...record import TopicPartition
+from .journal import Commit, FileJournal
+from .retention import carry_out, plan
+from .settings import StreamRetention
+from .shelf import Loss
+
+_log = structlog.get_logger()
+_T = TypeVar("_T")
+
+
+class Committer:
+    """`start` inside a running loop; `task` fails only by a fault of ours, and then the daemon must stop."""
+
+    def __init__(self, journal: FileJournal, *, clock: Clock, rng: random.Random) -> None:
+        self.stalled: str | None = None
+        self.task: asyncio.Task[None] | None = None
+        self._journal = journal
+        self._clock = clock
+        self._backoff = Backoff(rng, first_s=float(journal.settings.stall_pause), cap_s=30.0)
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="headwater-disk")
+        self._wake = asyncio.Event()
+        self._closing = asyncio.Event()
+        self._listeners: list[Callable[[int], None]] = []
+        self._waiters: list[tuple[int, asyncio.Future[None]]] = []
+        self._last_seal = float("-inf")
+        self._failure: Unavailable | None = None
+
+    @property
+    def durable(self) -> int:
+        """The highest durable commit number."""
+        return self._journal.durable_commit
+
+    def start(self) -> None:
+        self.task = asyncio.create_task(self._run(), name="committer")
+        self.request()
+
+    def request(self) -> None:
+        """Something was appended. Cheap; call it as often as wanted."""
+        self._wake.set()
+
+    def add_listener(self, listener: Callable[[int], None]) -> None:
+        """Called in the loop with each durable commit number, in order."""
+        self._listeners.append(listener)
+
+    async def wait_durable(self, commit: int) -> None:
+        """Until `commit` is durable. Raises Closed where the rim ended before."""
+        if commit <= self.durable:
+            return
+        if self.task is None or self.task.done():
+            raise Closed("the committer is not running")
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.append((commit, future))
+        self.request()
+        await future
+
+    async def run(self, work: Callable[[], _T]) -> _T:
+        """In the disk thread, between commits."""
+        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+
+    async def enforce_retention(
+        self,
+        now_ms: int,
+        *,
+        rules: Mapping[str, StreamRetention],
+        sent: Mapping[TopicPartition, int] | None,
+        declare: Callable[[Sequence[Loss]], None],
+        free_bytes: int | None = None,
+    ) -> list[Loss]:
+        """Both phases: `declare` appends a gap record for each loss, which is durable before anything goes.
+
+        Raises Unavailable: nothing was dropped, call it again later.
+        """
+        journal = self._journal
+        agreed = await self.run(
+            lambda: plan(journal, now_ms, rules=rules, sent=sent, free_bytes=free_bytes)
+        )
+        if agreed.losses:
+            declare(agreed.losses)
+            await self.wait_durable(journal.open_commit)
+        if agreed:
+            await self.run(lambda: carry_out(journal, agreed))
+        journal.update_full()
+        return agreed.losses
+
+    async def close(self) -> None:
+        """Commit what is pending, then end. Raises Unavailable where the disk refused: it was never acknowledged."""
+        self._closing.set()
+        self.request()
+        if self.task is not None:
+            with contextlib.suppress(asyncio.CancelledError):
+                await self.task
+        self._executor.shutdown(wait=True)
+        self._end_waiters()
+        if self._failure is not None:
+            raise self._failure
+
+    async def _run(self) -> None:
+        try:
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                await self._keep_interval()
+                commit = self._journal.seal()
+                if commit is not None:
+                    self._last_seal = self._clock.monotonic()
+                    if not await self._write(commit):
+                        return
+                    self._journal.complete(commit)
+                    self._tell(commit.number)
+                    self._wake.set()  # what arrived meanwhile goes at once
+                elif self._closing.is_set():
+                    return
+                else:
+                    await self._prepare()
+        finally:
+            self._end_waiters()
+
+    async def _keep_interval(self) -> None:
+        pause = (
+            self._last_seal
+            + float(self._journal.settings.commit_interval)
+            - self._clock.monotonic()
+        )
+        if pause > 0 and not self._journal.overfull:
+            await self._pause(pause)
+
+    async def _pause(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._closing.wait(), seconds)
+
+    async def _write(self, commit: Commit) -> bool:
+        """False where the disk still refuses while closing."""
+        while True:
+            try:
+                await self.run(commit.write)
+            except Unavailable as error:
+                if self.stalled is None:
+                    _log.warning(
+                        "disk refuses, nothing is acknowledged until it accepts", reason=str(error)
+                    )
+                self.stalled = str(error)
+                if self._closing.is_set():
+                    self._failure = Unavailable(
+                        f"{commit.records} records were not committed: {error}"
+                    )
+                    return False
+                await self._pause(self._backoff.next())
+                continue
+            if self.stalled is not None:
+                _log.info("disk accepts again", records=commit.records)
+                self.stalled = None
+                self._backoff.reset()
+            return True
+
+    async def _prepare(self) -> None:
+        """Idle: make a missing spare, so that no later commit waits for it."""
+        try:
+            if await self.run(self._journal.appender.prepare):
+                self.request()
+        except Unavailable as error:
+            _log.warning("cannot prepare a spare segment", reason=str(error))
+
+    def _tell(self, commit: int) -> None:
+        for listener in self._listeners:
+            listener(commit)
+        waiting, self._waiters = self._waiters, []
+        for wanted, future in waiting:
+            if wanted > commit:
+                self._waiters.append((wanted, future))
+            elif not future.done():
+                future.set_result(None)
+
+    def _end_waiters(self) -> None:
+        waiting, self._waiters = self._waiters, []
+        for _, future in waiting:
+            if not future.done():
+                future.set_exception(Closed("the committer ended before the commit was durable"))

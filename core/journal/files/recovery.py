@@ -1,0 +1,351 @@
+"""From whatever a crash left to a journal that can be written: nothing acknowledged is lost, nothing refuses to start.
+
+  1. the newest whole state file: identity, starts, and ends of partitions whose records were all retired
+  2. from the newest segment downward: those that tell neither salt nor identity go to quarantine
+  3. the newest one without footer is the open segment: synced, its cached pages dropped, scanned as the *medium* has
+     it. Its torn last frame was never acknowledged and is cut off; it is overwritten by the next commit.
+     Without step 3's sync, a frame seen in the page cache after SIGKILL could be read by the uplink, sent, and then
+     vanish in a power cut: its offsets would be given twice.
+  4. tables: last footer, then the open segment's frames on top
+Older segments are not read: their damage is found when they are, or by `headwater log verify`.
+
+An offset is never given twice, so where damage may hide the end of a partition (in the open segment, or when the newest
+segment is gone whole) its next offset jumps by as many records as the damaged bytes could have held, and the jump
+is reported as lost. Recovering twice gives the same result.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+
+from ...clock import Clock
+from ...disk import Disk
+from ...errors import Corrupt, HeadwaterError, Missing, Unavailable
+from ...record import TopicPartition
+from . import names
+from .appender import Appender
+from .frames import Note, decode_segment_header
+from .scan import Scan, Stretch, read_through, scan
+from .settings import BLOCK_BYTES, FileJournalSettings
+from .shelf import (
+    Loss,
+    OpenSegment,
+    SegmentLost,
+    Shelf,
+    add_to_tables,
+    load_footer,
+    missing_in,
+    open_segment,
+    quarantine,
+)
+from .state import PartitionBounds, State, load_state
+
+# The smallest record of a batch: length, attributes, two deltas, null key, null value, no headers.
+RECORD_BYTES_MIN = 7
+
+
+@dataclass(slots=True)
+class RecoveryReport:
+    """What was found at start. `losses` are to be declared as gap records by the caller."""
+
+    losses: list[Loss] = field(default_factory=list)
+    quarantined: list[str] = field(default_factory=list)
+    torn_bytes: int = 0
+    segments: int = 0
+    scanned_bytes: int = 0
+    created: bool = False
+    warnings: list[str] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Recovered:
+    appender: Appender
+    shelf: Shelf
+    report: RecoveryReport
+    starts: dict[TopicPartition, int]
+    next_commit: int
+    floor: int
+
+
+class Recovery:
+    """Used once, by `FileJournal.open`, under the directory's lock."""
+
+    def __init__(
+        self,
+        directory: str,
+        *,
+        disk: Disk,
+        clock: Clock,
+        settings: FileJournalSettings,
+        rng: random.Random,
+    ) -> None:
+        self._directory = directory
+        self._disk = disk
+        self._clock = clock
+        self._settings = settings
+        self._rng = rng
+        self._report = RecoveryReport()
+        self._sequences: list[int] = []
+        self._state_found = False
+        self._unusable: list[int] = []
+        self._floor = 0
+
+    def run(self) -> Recovered:
+        """Raises Unavailable or Refused where the directory cannot be read or written at all."""
+        state = self._state()
+        shelf = Shelf(
+            self._directory,
+            disk=self._disk,
+            settings=self._settings,
+            log_id=bytes.fromhex(state.log_id),
+        )
+        appender = Appender(
+            self._directory,
+            disk=self._disk,
+            clock=self._clock,
+            settings=self._settings,
+            rng=self._rng,
+            shelf=shelf,
+        )
+        appender.state = state
+        bounds = {TopicPartition(b.stream, b.partition): b for b in state.partitions}
+        shelf.ends_before = {partition: b.start for partition, b in bounds.items()}
+        shelf.bytes_before = dict(state.stream_bytes)
+        next_sequence = max(state.next_sequence, self._sequences[-1] + 1 if self._sequences else 1)
+        newest = self._newest(shelf)
+        shelf.sequences = self._sequences
+        ends = {partition: b.end for partition, b in bounds.items()}
+        next_commit = max(state.next_commit, self._replay(shelf, appender, newest, ends))
+        appender.next_sequence = next_sequence
+        starts = dict(shelf.ends_before) if self._state_found else self._oldest_starts(shelf)
+        self._spares(appender)
+        floor = max(state.floor, self._floor)
+        self._remember(appender, starts, floor=floor, next_commit=next_commit)
+        self._report.losses += shelf.losses
+        self._report.quarantined += shelf.quarantined
+        self._report.segments = len(shelf.sequences) + (shelf.active is not None)
+        shelf.losses = []
+        return Recovered(appender, shelf, self._report, starts, next_commit, floor)
+
+    def _state(self) -> State:
+        found = self._disk.list(self._directory)
+        for name in found:
+            if name.endswith(".tmp"):
+                self._disk.remove(names.join(self._directory, name))
+        self._sequences = sorted(s for n in found if (s := names.segment_sequence(n)) is not None)
+        state, damaged = load_state(self._disk, self._directory)
+        self._report.warnings += [f"{name}: state copy is damaged" for name in damaged]
+        if state is not None:
+            self._state_found = True
+            return state
+        log_id = self._identity_of_segments()
+        if log_id is None:
+            self._report.created = not self._sequences and not damaged
+            log_id = f"{self._rng.getrandbits(64):016x}"
+        return State(log_id=log_id, generation=0)
+
+    def _identity_of_segments(self) -> str | None:
+        for sequence in reversed(self._sequences):
+            path = names.join(self._directory, names.segment(sequence))
+            try:
+                file = self._disk.open(path, read_only=True)
+            except HeadwaterError:
+                continue
+            try:
+                return decode_segment_header(file.read(0, BLOCK_BYTES)).log_id.hex()
+            except (Corrupt, Unavailable):
+                continue
+            finally:
+                file.close()
+        return None
+
+    def _newest(self, shelf: Shelf) -> OpenSegment | None:
+        """The open segment if the newest usable one is; `_sequences` are then the sealed ones."""
+        while self._sequences:
+            sequence = self._sequences[-1]
+            try:
+                segment = open_segment(
+                    self._disk, self._directory, sequence, log_id=shelf.log_id, read_only=False
+                )
+            except (Corrupt, Missing) as error:
+                self._sequences.pop()
+                self._unusable.append(sequence)
+                self._report.warnings.append(str(error))
+                continue
+            if load_footer(segment) is not None:
+                segment.file.close()
+                return None
+            self._sequences.pop()
+            return segment
+        return None
+
+    def _replay(
+        self,
+        shelf: Shelf,
+        appender: Appender,
+        newest: OpenSegment | None,
+        ends: dict[TopicPartition, int],
+    ) -> int:
+        """Fills the tables; returns the next commit number. The open segment becomes the appender's."""
+        shelf.active = newest  # its header says where the one before ends
+        stream_bytes, last_commit, previous = self._tables(shelf, ends)
+        if newest is None:
+            self._jump_all(ends)
+            appender.seed_tables(ends, stream_bytes, previous)
+            return last_commit + 1
+        result, suspect = self._scan_open(newest)
+        newest.map = result.map
+        if result.damage:
+            detail = f"{names.segment(newest.sequence)}: bytes {_ranges(result.damage)} are damaged"
+            shelf.damaged.add(newest.sequence)
+            self._report.losses += missing_in(result.map, dict(ends), detail)
+            add_to_tables(result.map, ends, stream_bytes)
+            self._jump_unseen(result, ends, detail)
+        else:
+            add_to_tables(result.map, ends, stream_bytes)
+        self._jump_all(ends)
+        appender.seed_tables(ends, stream_bytes, previous)
+        appender.adopt(newest, position=result.end)
+        if suspect:
+            appender.abandon()
+        return max(last_commit, result.map.last_commit) + 1
+
+    def _tables(
+        self, shelf: Shelf, ends: dict[TopicPartition, int]
+    ) -> tuple[dict[str, int], int, tuple[int, int]]:
+        """The newest footer's table on top of the state's. Bytes per stream, last commit, (sequence, end)."""
+        while shelf.sequences:
+            last = shelf.sequences[-1]
+            try:
+                footer = shelf.footer(last)
+            except SegmentLost:
+                continue
+            for partition, end in footer.ends():
+                ends[partition] = max(end, ends.get(partition, 0))
+            stream_bytes = shelf.bytes_before | footer.stream_bytes
+            return stream_bytes, footer.totals.last_commit, (last, footer.totals.data_end)
+        return dict(shelf.bytes_before), 0, (0, 0)
+
+    def _oldest_starts(self, shelf: Shelf) -> dict[TopicPartition, int]:
+        """Both state copies are gone: partitions start where the oldest segment has them."""
+        while shelf.sequences:
+            try:
+                footer = shelf.footer(shelf.sequences[0])
+            except SegmentLost:
+                continue
+            starts = dict(footer.ends())
+            starts |= {partition: summary.base for partition, summary in footer.present()}
+            return starts
+        if shelf.active is None or shelf.active.map is None:
+            return {}
+        found = shelf.active.map
+        summaries = {partition: found.summary(partition) for partition in found.partitions}
+        return {partition: s.base for partition, s in summaries.items() if s is not None}
+
+    def _scan_open(self, segment: OpenSegment) -> tuple[Scan, bool]:
+        suspect = False
+        try:
+            segment.file.sync()
+        except Unavailable as error:
+            suspect = True
+            self._report.warnings.append(
+                f"{error}; the segment is closed, what is on the medium stands"
+            )
+        segment.file.drop_cache()
+        buffer = read_through(segment.file, segment.file.size())
+        self._report.scanned_bytes = len(buffer)
+        result = scan(buffer, salt=segment.salt, sequence=segment.sequence)
+        if result.torn:
+            self._report.torn_bytes = len(buffer) - result.end
+        return result, suspect
+
+    def _jump_unseen(self, result: Scan, ends: dict[TopicPartition, int], detail: str) -> None:
+        """Partitions without a batch after the damage: their last offsets may lie in it."""
+        last = result.damage[-1].end
+        lost = sum(stretch.end - stretch.first for stretch in result.damage)
+        jump = lost // RECORD_BYTES_MIN + 1
+        positions = result.map.position
+        for partition, end in list(ends.items()):
+            row = result.map.rows.get(partition)
+            if row is None or positions[result.map.members[row][-1]] < last:
+                self._jump_one(ends, partition, end, jump, detail)
+        self._floor = jump
+
+    def _jump_all(self, ends: dict[TopicPartition, int]) -> None:
+        """The newest segments told nothing: each may have held a whole segment's worth of any partition."""
+        jump = len(self._unusable) * (int(self._settings.segment_bytes) // RECORD_BYTES_MIN)
+        if jump == 0:
+            return
+        detail = ", ".join(names.segment(sequence) for sequence in self._unusable) + ": unreadable"
+        for partition, end in list(ends.items()):
+            self._jump_one(ends, partition, end, jump, detail)
+        self._floor += jump
+
+    def _jump_one(
+        self,
+        ends: dict[TopicPartition, int],
+        partition: TopicPartition,
+        end: int,
+        jump: int,
+        detail: str,
+    ) -> None:
+        ends[partition] = end + jump
+        detail = f"{detail}; these offsets at most"
+        self._report.losses.append(Loss(partition, end, end + jump - 1, detail))
+
+    def _spares(self, appender: Appender) -> None:
+        for name in self._disk.list(self._directory):
+            if names.spare_number(name) is None:
+                continue
+            path = names.join(self._directory, name)
+            file = self._disk.open(path, read_only=True)
+            whole = file.size() == self._settings.segment_bytes
+            file.close()
+            if whole and appender.recycling and len(appender.spares) < self._settings.spares:
+                appender.spares.append(name)
+            else:
+                self._disk.remove(path)
+
+    def _remember(
+        self,
+        appender: Appender,
+        starts: dict[TopicPartition, int],
+        *,
+        floor: int,
+        next_commit: int,
+    ) -> None:
+        """Durable before use: a fresh log's identity, and jumps that no file will explain once it is set aside."""
+        state = appender.state
+        if self._state_found and floor == state.floor and not self._unusable:
+            return
+        new = State(
+            log_id=state.log_id,
+            generation=state.generation + 1,
+            next_sequence=appender.next_sequence,
+            next_commit=next_commit,
+            floor=floor,
+            partitions=[
+                PartitionBounds(partition.topic, partition.partition, starts.get(partition, 0), end)
+                for partition, end in appender.ends.items()
+            ],
+            stream_bytes=state.stream_bytes,
+        )
+        try:
+            appender.store(new)
+        except Unavailable as error:
+            if self._report.created:
+                raise
+            self._report.warnings.append(
+                f"{error}; the state will be written again at the next start"
+            )
+            return
+        for sequence in self._unusable:
+            name = names.segment(sequence)
+            moved = quarantine(self._disk, self._directory, name, self._settings)
+            self._report.quarantined.append(moved or name)
+
+
+def _ranges(damage: list[Stretch]) -> str:
+    return ", ".join(f"{stretch.first}-{stretch.end}" for stretch in damage)

@@ -1,0 +1,115 @@
+"""Walk a segment's frames, telling whole ones, damage, and the torn or never-written rest.
+
+Rule: only the last frame may be torn, because each is synced before the next is written. So a bad stretch with
+a frame after it is *damage* (those bytes were acknowledged), a bad stretch at the end of the open segment is the tail.
+A frame whose header is whole but whose body is not counts as "after": its header can only have been written later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from ...batch import parse_header
+from ...disk import File
+from ...errors import Corrupt, Unavailable
+from .frames import FrameHeader, batches, body_is_whole, decode_frame_header, notes
+from .index import SegmentMap
+from .settings import BLOCK_BYTES
+
+
+class Stretch(NamedTuple):
+    """Bytes `first` up to `end` hold no whole frame; `tail` where nothing whole follows."""
+
+    first: int
+    end: int
+    tail: bool
+
+
+class Scan(NamedTuple):
+    """`end` is the position after the last whole frame."""
+
+    map: SegmentMap
+    end: int
+    damage: list[Stretch]
+    torn: bool
+
+
+def walk(buffer: bytes, *, salt: int, sequence: int) -> Iterator[FrameHeader | Stretch]:
+    position, limit = BLOCK_BYTES, len(buffer)
+    bad_from: int | None = None
+    while position < limit:
+        header = decode_frame_header(
+            buffer, position, salt=salt, sequence=sequence, position=position
+        )
+        if header is None:
+            if bad_from is None:
+                bad_from = position
+            position += BLOCK_BYTES
+            continue
+        if bad_from is not None:
+            yield Stretch(bad_from, position, False)
+            bad_from = None
+        if body_is_whole(buffer, position, header):
+            yield header
+        else:
+            bad_from = position
+        position = header.end if header.end <= limit else position + BLOCK_BYTES
+    if bad_from is not None:
+        yield Stretch(bad_from, limit, True)
+
+
+def scan(buffer: bytes, *, salt: int, sequence: int) -> Scan:
+    """Everything whole in the segment's bytes up to where they may count (the caller cuts `buffer` there)."""
+    found = SegmentMap()
+    damage: list[Stretch] = []
+    end, torn = BLOCK_BYTES, False
+    for item in walk(buffer, salt=salt, sequence=sequence):
+        if isinstance(item, Stretch):
+            if item.tail:
+                claimed = int.from_bytes(buffer[item.first + 8 : item.first + 12], "little")
+                torn = claimed == salt
+            else:
+                damage.append(item)
+            continue
+        _map_frame(found, buffer, item)
+        end = item.end
+    return Scan(found, end, damage, torn)
+
+
+def _map_frame(found: SegmentMap, buffer: bytes, header: FrameHeader) -> None:
+    for entry in batches(buffer, header.position, header):
+        try:
+            batch = parse_header(buffer, entry.start)
+        except (
+            Corrupt
+        ):  # whole as written, so written wrong: our own fault, and no reason to lose the rest
+            continue
+        found.add(
+            entry.partition,
+            (batch.base_offset, batch.next_offset),
+            (entry.start, entry.length),
+            (batch.base_timestamp, batch.max_timestamp),
+        )
+    count = sum(1 for _ in notes(buffer, header.position, header))
+    found.frame(header.commit, count, header.wall_ms)
+
+
+def recover_salt(block: bytes, *, sequence: int) -> int | None:
+    """A damaged segment header costs nothing while the first frame's header stands: it repeats the salt."""
+    header = decode_frame_header(block, 0, salt=None, sequence=sequence, position=BLOCK_BYTES)
+    return None if header is None else header.salt
+
+
+def read_through(file: File, limit: int) -> bytes:
+    """The file's first `limit` bytes; blocks that cannot be read come as zeros, and so as damage."""
+    try:
+        return file.read(0, limit)
+    except Unavailable:
+        blocks = []
+    for position in range(0, min(limit, file.size()), BLOCK_BYTES):
+        try:
+            blocks.append(file.read(position, min(BLOCK_BYTES, limit - position)))
+        except Unavailable:
+            blocks.append(bytes(BLOCK_BYTES))
+    return b"".join(blocks)

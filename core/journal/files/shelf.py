@@ -1,0 +1,396 @@
+"""The segments that can be read: found, opened when needed, closed when others are wanted.
+
+Held for the whole backlog: one integer per segment. Held for the few in use: an open file, the footer and, while
+batches are read, the map. A segment that cannot be trusted at all is set aside in quarantine when it is met, and what it
+held is reported as losses, told by the tables of its neighbours; one that is damaged in places stays, is read around, and
+goes to quarantine instead of the pool when retention retires it.
+
+`lock` guards everything here: readers hold it while they read, so that no file is recycled under them; the disk thread
+takes it to roll and to retire. The shelf knows nothing of retention's rules nor of where partitions start.
+"""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_left
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from ...disk import Disk, File
+from ...errors import AlreadyExists, Corrupt, Missing, Refused, Unavailable
+from ...record import TopicPartition
+from . import names
+from .frames import SegmentHeader, decode_segment_header
+from .index import Footer, SegmentMap, Summary, decode_footer, decode_trailer, encode_footer
+from .scan import Stretch, read_through, recover_salt, scan
+from .settings import BLOCK_BYTES, FileJournalSettings
+
+
+class Loss(NamedTuple):
+    """Offsets `first` to `last`, both included, of one partition cannot be served any more."""
+
+    partition: TopicPartition
+    first: int
+    last: int
+    detail: str
+
+
+class SegmentLost(Exception):
+    """A segment went to quarantine while it was being used: begin again without it."""
+
+
+class OpenSegment:
+    """One segment in use. `end` is where its frames end, once that is known."""
+
+    def __init__(self, sequence: int, file: File, salt: int, header: SegmentHeader | None) -> None:
+        self.sequence = sequence
+        self.file = file
+        self.salt = salt
+        self.header = header
+        self.footer: Footer | None = None
+        self.map: SegmentMap | None = None
+        self.end: int | None = None
+
+    @property
+    def path(self) -> str:
+        return self.file.path
+
+
+def open_segment(
+    disk: Disk, directory: str, sequence: int, *, log_id: bytes, read_only: bool
+) -> OpenSegment:
+    """Raises Corrupt where neither the header nor the first frame tells the salt; Missing; Unavailable."""
+    path = names.join(directory, names.segment(sequence))
+    file = disk.open(path, read_only=read_only)
+    try:
+        start = read_through(file, 2 * BLOCK_BYTES)
+        header: SegmentHeader | None
+        try:
+            header = decode_segment_header(start)
+        except Corrupt as error:
+            salt = recover_salt(start[BLOCK_BYTES:], sequence=sequence)
+            if salt is None:
+                raise Corrupt(f"{path}: {error}") from error
+            return OpenSegment(sequence, file, salt, None)
+        if header.sequence != sequence or header.log_id != log_id:
+            raise Corrupt(
+                f"{path}: belongs to segment {header.sequence} of log {header.log_id.hex()}"
+            )
+        return OpenSegment(sequence, file, header.salt, header)
+    except (Corrupt, Unavailable):
+        file.close()
+        raise
+
+
+def load_footer(segment: OpenSegment) -> Footer | None:
+    """None where the segment was not sealed, or its footer is damaged."""
+    size = segment.file.size()
+    start = max(0, size - BLOCK_BYTES)
+    try:
+        tail = segment.file.read(start, size - start)
+        place = decode_trailer(tail, sequence=segment.sequence, salt=segment.salt)
+        if place is None:
+            return None
+        position, length = place
+        whole = (
+            tail[position - start :][:length]
+            if position >= start
+            else segment.file.read(position, length)
+        )
+        return decode_footer(whole, salt=segment.salt)
+    except (Corrupt, Unavailable):
+        return None
+
+
+class Shelf:
+    def __init__(
+        self, directory: str, *, disk: Disk, settings: FileJournalSettings, log_id: bytes
+    ) -> None:
+        self.lock = threading.RLock()
+        self.sequences: list[int] = []  # sealed, ascending
+        self.active: OpenSegment | None = None
+        self.damaged: set[int] = set()
+        self.losses: list[Loss] = []  # found and not yet taken
+        self.quarantined: list[str] = []
+        # Where partitions start: offsets below are retired, so no table need know more of them.
+        self.ends_before: dict[TopicPartition, int] = {}
+        self.bytes_before: dict[str, int] = {}
+        # The appender's tables, alive: what holds after the newest segment.
+        self.ends: Mapping[TopicPartition, int] = {}
+        self._directory = directory
+        self._disk = disk
+        self._settings = settings
+        self.log_id = log_id
+        self._open: OrderedDict[int, OpenSegment] = OrderedDict()
+        self._rebuilt: dict[int, Footer] = {}
+        self._ends_known: dict[int, int] = {}
+
+    # opening and closing
+
+    def segment(self, sequence: int) -> OpenSegment:
+        """Open, with its footer. Raises SegmentLost after setting an unreadable one aside; Unavailable."""
+        if self.active is not None and self.active.sequence == sequence:
+            return self.active
+        found = self._open.get(sequence)
+        if found is not None:
+            self._open.move_to_end(sequence)
+            return found
+        try:
+            found = open_segment(
+                self._disk, self._directory, sequence, log_id=self.log_id, read_only=True
+            )
+        except (Corrupt, Missing, Refused) as error:
+            self.set_aside(sequence, str(error))
+            raise SegmentLost from error
+        found.footer = self._rebuilt.get(sequence) or load_footer(found)
+        self._keep(found)
+        return found
+
+    def _keep(self, segment: OpenSegment) -> None:
+        self._open[segment.sequence] = segment
+        mapped = [s for s in self._open.values() if s.map is not None]
+        for old in mapped[: max(0, len(mapped) - self._settings.map_cache)]:
+            old.map = None
+        while len(self._open) > self._settings.index_cache:
+            self._open.popitem(last=False)[1].file.close()
+
+    def roll(self, segment: OpenSegment | None, *, footer: Footer | None = None) -> None:
+        """The active segment is sealed (its footer given where the file may lack it); another takes its place."""
+        with self.lock:
+            old = self.active
+            if old is not None:
+                self.sequences.append(old.sequence)
+                if footer is not None:
+                    old.footer = self._rebuilt[old.sequence] = footer
+                if old.end is not None:
+                    self._ends_known[old.sequence] = old.end
+                self._keep(old)
+            self.active = segment
+
+    def take_off(self, sequence: int) -> None:
+        """Readers see it no more; its file may be recycled."""
+        with self.lock:
+            if sequence in self.sequences:
+                self.sequences.remove(sequence)
+            self._rebuilt.pop(sequence, None)
+            self._ends_known.pop(sequence, None)
+            found = self._open.pop(sequence, None)
+            if found is not None:
+                found.file.close()
+
+    def close(self) -> None:
+        with self.lock:
+            for segment in self._open.values():
+                segment.file.close()
+            self._open.clear()
+            if self.active is not None:
+                self.active.file.close()
+                self.active = None
+
+    # what a segment holds
+
+    def footer(self, sequence: int) -> Footer:
+        """Raises SegmentLost, Unavailable."""
+        segment = self.segment(sequence)
+        if segment.footer is not None:
+            return segment.footer
+        # Walk back to one that has its footer, then rebuild forward: each table stands on the one before.
+        place = index = bisect_left(self.sequences, sequence)
+        while place > 0 and self.segment(self.sequences[place - 1]).footer is None:
+            place -= 1
+        for current in self.sequences[place : index + 1]:
+            self._rebuild(current)
+        return self._rebuilt[sequence]
+
+    def _rebuild(self, sequence: int) -> None:
+        found = self.batches(sequence)
+        ends, stream_bytes = self.tables_before(sequence)
+        add_to_tables(found, ends, stream_bytes)
+        segment = self.segment(sequence)
+        data = encode_footer(
+            found,
+            ends=ends,
+            stream_bytes=stream_bytes,
+            data_end=segment.end or 0,
+            salt=segment.salt,
+        )
+        segment.footer = self._rebuilt[sequence] = Footer(data)
+
+    def tables_before(self, sequence: int) -> tuple[dict[TopicPartition, int], dict[str, int]]:
+        """Where partitions ended, and bytes per stream, before this segment."""
+        index = bisect_left(self.sequences, sequence)
+        ends, stream_bytes = dict(self.ends_before), dict(self.bytes_before)
+        if index > 0:
+            before = self.footer(self.sequences[index - 1])
+            for partition, end in before.ends():
+                ends[partition] = max(end, ends.get(partition, 0))
+            stream_bytes |= before.stream_bytes
+        return ends, stream_bytes
+
+    def batches(self, sequence: int) -> SegmentMap:
+        """The map of every batch; reads the segment where it is not in memory. Raises SegmentLost, Unavailable."""
+        segment = self.segment(sequence)
+        if segment.map is not None:
+            return segment.map
+        buffer = read_through(segment.file, self._limit(segment))
+        result = scan(buffer, salt=segment.salt, sequence=sequence)
+        footer = segment.footer
+        segment.map = result.map
+        segment.end = result.end if footer is None else footer.totals.data_end
+        self._keep(segment)
+        cut = footer is not None and any(
+            s.tail for s in _stretches(result.damage, result.end, segment.end)
+        )
+        if (result.damage or cut) and sequence not in self.damaged:
+            self.damaged.add(sequence)
+            self._report_missing(segment, result.map, result.damage)
+        return result.map
+
+    def _limit(self, segment: OpenSegment) -> int:
+        """Bytes there and beyond do not count, however whole they look."""
+        if segment.footer is not None:
+            return segment.footer.totals.data_end
+        known = self._ends_known.get(segment.sequence)
+        if known is not None:
+            return known
+        index = bisect_left(self.sequences, segment.sequence) + 1
+        following = self.active
+        if index < len(self.sequences):
+            following = self.segment(self.sequences[index])
+        header = following.header if following is not None else None
+        if header is not None and header.previous_sequence == segment.sequence:
+            return header.previous_end
+        return segment.file.size()
+
+    # damage
+
+    def _report_missing(
+        self, segment: OpenSegment, found: SegmentMap, damage: list[Stretch]
+    ) -> None:
+        where = ", ".join(f"{s.first}-{s.end}" for s in damage) or f"before {segment.end}"
+        detail = f"{names.segment(segment.sequence)}: bytes {where} are damaged"
+        if segment.footer is None:
+            expected = dict(self.tables_before(segment.sequence)[0])
+            self.losses += missing_in(found, expected, detail)
+            return
+        for partition, summary in segment.footer.present():
+            self.losses += _missing_of(found, partition, summary, detail)
+
+    def set_aside(self, sequence: int, reason: str) -> None:
+        """Into quarantine, and its records into `losses`."""
+        with self.lock:
+            index = bisect_left(self.sequences, sequence)
+            self.take_off(sequence)
+            self.damaged.discard(sequence)
+            moved = quarantine(self._disk, self._directory, names.segment(sequence), self._settings)
+            self.quarantined.append(moved or names.segment(sequence))
+            before = None
+            while index > 0 and before is None:
+                try:
+                    before = self.footer(self.sequences[index - 1])
+                except SegmentLost:
+                    index = min(index, len(self.sequences)) - 1
+            after: Footer | None = None
+            while index < len(self.sequences) and after is None:
+                try:
+                    after = self.footer(self.sequences[index])
+                except SegmentLost:
+                    continue
+            detail = f"{names.segment(sequence)}: {reason}"
+            self.losses += self._between(before, after, detail)
+
+    def _between(self, before: Footer | None, after: Footer | None, detail: str) -> list[Loss]:
+        table = self.ends if after is None else dict(after.ends())
+        losses = []
+        for partition, end in table.items():
+            summary = self._first_after(partition, after)
+            first = self.ends_before.get(partition, 0)
+            if before is not None:
+                first = max(first, before.end(partition))
+            base = end if summary is None else summary.base
+            if base > first:
+                losses.append(Loss(partition, first, base - 1, detail))
+        return losses
+
+    def _first_after(self, partition: TopicPartition, after: Footer | None) -> Summary | None:
+        if after is not None:
+            return after.summary(partition)
+        if self.active is None or self.active.map is None:
+            return None
+        return self.active.map.summary(partition)
+
+    # finding
+
+    def locate(self, partition: TopicPartition, offset: int) -> int:
+        """Index of the first sealed segment that ends beyond `offset`; len(sequences): the active one."""
+        low, high = 0, len(self.sequences)
+        while low < high:
+            middle = (low + high) // 2
+            if self.footer(self.sequences[middle]).end(partition) > offset:
+                high = middle
+            else:
+                low = middle + 1
+        return low
+
+
+def add_to_tables(
+    found: SegmentMap, ends: dict[TopicPartition, int], stream_bytes: dict[str, int]
+) -> None:
+    for partition in found.partitions:
+        summary = found.summary(partition)
+        if summary is not None:
+            ends[partition] = max(summary.end, ends.get(partition, 0))
+            stream_bytes[partition.topic] = stream_bytes.get(partition.topic, 0) + summary.size
+
+
+def missing_in(found: SegmentMap, expected: dict[TopicPartition, int], detail: str) -> list[Loss]:
+    """Offsets that batches of the map skip, beginning at `expected`, which is moved along."""
+    losses = []
+    for index in range(len(found)):
+        partition = found.partitions[found.row[index]]
+        want = expected.get(partition)
+        if want is not None and found.base[index] > want:
+            losses.append(Loss(partition, want, found.base[index] - 1, detail))
+        expected[partition] = max(want or 0, found.next[index])
+    return losses
+
+
+def _missing_of(
+    found: SegmentMap, partition: TopicPartition, summary: Summary, detail: str
+) -> list[Loss]:
+    losses, want = [], summary.base
+    for index in found.indexes_from(partition, summary.base):
+        if found.base[index] > want:
+            losses.append(Loss(partition, want, found.base[index] - 1, detail))
+        want = found.next[index]
+    if want < summary.end:
+        losses.append(Loss(partition, want, summary.end - 1, detail))
+    return losses
+
+
+def _stretches(damage: list[Stretch], end: int, expected: int | None) -> list[Stretch]:
+    """With a footer the end is known, so a bad tail before it is damage like any other."""
+    if expected is not None and end < expected:
+        damage.append(Stretch(end, expected, True))
+    return damage
+
+
+def quarantine(disk: Disk, directory: str, name: str, settings: FileJournalSettings) -> str | None:
+    """Move a file aside under its own or the next free name; None where even that fails (it is then left)."""
+    aside = names.join(directory, names.QUARANTINE)
+    try:
+        disk.make_directory(aside)
+        kept = disk.list(aside)
+        target, attempt = name, 0
+        while target in kept:
+            attempt += 1
+            target = f"{name}.{attempt}"
+        disk.rename(names.join(directory, name), names.join(aside, target))
+        disk.sync_directory(aside)
+        disk.sync_directory(directory)
+        for old in sorted([*kept, target])[: -settings.quarantine_max]:
+            disk.remove(names.join(aside, old))
+        return names.join(names.QUARANTINE, target)
+    except (Unavailable, Missing, Refused, AlreadyExists):
+        return None

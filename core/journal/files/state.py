@@ -1,0 +1,76 @@
+"""The little that outlives every segment: the log's identity, where partitions start, and where they end.
+
+Written before segments are retired (so that a partition whose last record was retired goes on at its next offset)
+and never otherwise: it is not on the path of an acknowledgement. Kept twice, each copy replaced whole; the newer
+whole one counts. Both gone while segments stand: identity comes from the segments, starts from the oldest of them.
+"""
+
+from __future__ import annotations
+
+import zlib
+
+import msgspec
+
+from ...disk import Disk, read_whole, replace_whole
+from ...errors import HeadwaterError, Missing
+from . import names
+
+_MAGIC = b"HWSTATE1"
+
+
+class PartitionBounds(msgspec.Struct, frozen=True, array_like=True):
+    stream: str
+    partition: int
+    start: int
+    end: int
+
+
+class State(msgspec.Struct, frozen=True, kw_only=True):
+    log_id: str
+    generation: int = 0
+    next_sequence: int = 1
+    next_commit: int = 1
+    # Where a partition without history begins: above 0 only after damage may have hidden a partition's first records.
+    floor: int = 0
+    partitions: list[PartitionBounds] = []
+    stream_bytes: dict[str, int] = {}
+
+
+def encode_state(state: State) -> bytes:
+    payload = msgspec.msgpack.encode(state)
+    return _MAGIC + zlib.crc32(payload).to_bytes(4, "little") + payload
+
+
+def decode_state(data: bytes) -> State | None:
+    payload = data[12:]
+    if data[:8] != _MAGIC or zlib.crc32(payload).to_bytes(4, "little") != data[8:12]:
+        return None
+    try:
+        return msgspec.msgpack.decode(payload, type=State)
+    except msgspec.MsgspecError:
+        return None
+
+
+def load_state(disk: Disk, directory: str) -> tuple[State | None, list[str]]:
+    """The newest whole copy, and the names of copies that are there but not whole."""
+    best: State | None = None
+    damaged = []
+    for name in names.STATES:
+        try:
+            state = decode_state(read_whole(disk, names.join(directory, name)))
+        except Missing:
+            continue
+        except HeadwaterError:
+            state = None
+        if state is None:
+            damaged.append(name)
+        elif best is None or state.generation > best.generation:
+            best = state
+    return best, damaged
+
+
+def store_state(disk: Disk, directory: str, state: State) -> None:
+    """Both copies, durable on return. Raises DiskFull, Unavailable; the older copy then still stands."""
+    data = encode_state(state)
+    for name in names.STATES:
+        replace_whole(disk, names.join(directory, name), data)
