@@ -46,10 +46,10 @@ class SinkSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     discovery: Duration = Duration(5)
     """How often new streams and partitions are looked for."""
 
-    include: list[str] = ["*"]
+    include: tuple[str, ...] = ("*",)
     """Streams to follow, as shell patterns."""
 
-    exclude: list[str] = ["__*"]
+    exclude: tuple[str, ...] = ("__*",)
     """Streams not to follow: by default a Kafka cluster's internal topics. Headwater's own `_gaps` is followed."""
 
     formats: dict[str, PayloadFormat] = {}

@@ -179,7 +179,7 @@ class Sink:
         self._discover_at = self._clock.monotonic() + self._settings.discovery
 
     def _wanted(self, topic: str) -> bool:
-        def matches(patterns: list[str]) -> bool:
+        def matches(patterns: tuple[str, ...]) -> bool:
             return any(fnmatch.fnmatchcase(topic, pattern) for pattern in patterns)
 
         return matches(self._settings.include) and not matches(self._settings.exclude)
