@@ -18,7 +18,7 @@ from ..core.kafka.messages.list_offsets import ListOffsetsPartition, ListOffsets
 from ..core.record import TopicPartition
 from .daemon import Daemon, total
 from .judging import Account, Row, judge
-from .river import Answerless, River
+from .river import River
 
 STREAMS = ("telemetry", "machine")
 ROWS = 'select edge, log, stream, "partition", "offset", topic, payload from readings'
@@ -98,14 +98,6 @@ def lake_rows(river: River) -> list[Row]:
         )
         for found in river.query(ROWS)
     ]
-
-
-def lake_count(river: River) -> int:
-    """Rows in the lake; none before its first commit."""
-    try:
-        return int(str(river.query("select count(*) as n from readings")[0]["n"]))
-    except Answerless:
-        return 0
 
 
 def replicated(edge: Daemon) -> tuple[int, int]:

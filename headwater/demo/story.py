@@ -18,13 +18,13 @@ from pathlib import Path
 from ..core.clock import SystemClock
 from .daemon import HOST, Daemon
 from .fleet import Fleet
+from .lakecount import LakeCount
 from .progress import Progress, Screen
-from .proof import Proof, cloud_log, lake_count, prove, replicated
+from .proof import STREAMS, Proof, cloud_log, prove, replicated
 from .river import River
 
 SINK_INTERVAL = "1s"
 SCREEN_SECONDS = 0.25
-LAKE_LOOK_SECONDS = 2.0
 DRAIN_SECONDS_MAX = 40.0
 # How the publishing time is spent: shares at which the edge dies, the cloud dies, and the cloud comes back.
 EDGE_DIES, CLOUD_DIES, CLOUD_BACK = 0.3, 0.6, 0.75
@@ -68,15 +68,14 @@ class Story:
         self._screen.say(
             f"both ready; publishing this machine's own readings and those of {self._devices} simulated gauges"
         )
-        watching = [asyncio.create_task(self._watch()), asyncio.create_task(self._look_into_lake())]
+        watching = asyncio.create_task(self._watch())
         try:
             await self._publish()
             self._screen.say("publishers stopped; letting everything arrive in the lake")
             await self._drain()
         finally:
-            for task in watching:
-                task.cancel()
-            await asyncio.gather(*watching, return_exceptions=True)
+            watching.cancel()
+            await asyncio.wait([watching])
         proof = await self._prove()
         self._show(proof)
         if stay:
@@ -114,27 +113,22 @@ class Story:
         self._screen.say(f"the {daemon.name} is back as process {daemon.pid} after {took:.1f} s")
 
     async def _watch(self) -> None:
+        lake = LakeCount(self._river.lake, STREAMS)
         while True:
             acked, logged = await asyncio.to_thread(replicated, self._river.edge)
             # an edge that is down, or has not spoken with its cloud yet, answers with less than is true
             self._replicated = max(self._replicated, acked)
             self._edge_log = max(self._edge_log, logged)
+            self._in_lake = await lake.look()
             account = self._fleet.account
+            if self._in_lake >= max(len(account.acknowledged), self._edge_log):
+                self._drained.set()
             self._screen.show(
                 Progress(
                     len(account.sent), len(account.acknowledged), self._replicated, self._in_lake
                 )
             )
             await asyncio.sleep(SCREEN_SECONDS)
-
-    async def _look_into_lake(self) -> None:
-        while True:
-            self._in_lake = await asyncio.to_thread(lake_count, self._river)
-            if self._in_lake >= max(len(self._fleet.account.acknowledged), self._edge_log) > 0:
-                self._drained.set()
-            else:
-                self._drained.clear()
-            await asyncio.sleep(LAKE_LOOK_SECONDS)
 
     async def _drain(self) -> None:
         self._drained.clear()

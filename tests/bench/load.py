@@ -14,7 +14,7 @@ import argparse
 import asyncio
 import contextlib
 import json
-import os
+import random
 import time
 from functools import partial
 from typing import cast
@@ -97,11 +97,11 @@ class Publisher(asyncio.Protocol):
 class AtLeastOnce(Publisher):
     """QoS 1: a PUBACK frees its packet identifier, which is published again at once."""
 
-    def __init__(self, tally: Tally, name: str, window: int, payload: bytes) -> None:
+    def __init__(self, tally: Tally, name: str, payloads: list[bytes]) -> None:
         super().__init__(tally, name)
-        ids = range(1, window + 1)
-        self._packets = [b"", *(wire.publish(f"bench/{name}", payload, each) for each in ids)]
-        self._sent_at = [0.0] * (window + 1)
+        numbered = enumerate(payloads, 1)
+        self._packets = [b"", *(wire.publish(f"bench/{name}", p, i) for i, p in numbered)]
+        self._sent_at = [0.0] * len(self._packets)
 
     def begin(self) -> None:
         now = time.perf_counter()
@@ -128,10 +128,11 @@ class AtLeastOnce(Publisher):
 class AtMostOnce(Publisher):
     """QoS 0: groups of publishes, each closed by a PINGREQ, two groups in flight."""
 
-    def __init__(self, tally: Tally, name: str, window: int, payload: bytes) -> None:
+    def __init__(self, tally: Tally, name: str, payloads: list[bytes]) -> None:
         super().__init__(tally, name)
-        self._count = window
-        self._group = wire.publish(f"bench/{name}", payload, None) * window + wire.PINGREQ_PACKET
+        self._count = len(payloads)
+        publishes = b"".join(wire.publish(f"bench/{name}", each, None) for each in payloads)
+        self._group = publishes + wire.PINGREQ_PACKET
         self._sent_at: list[float] = []
 
     def begin(self) -> None:
@@ -149,6 +150,27 @@ class AtMostOnce(Publisher):
         return data[whole * PINGRESP_BYTES :]
 
 
+def payloads(options: argparse.Namespace, rng: random.Random) -> list[bytes]:
+    """One for each place in the window: random bytes, or readings padded to the size asked for."""
+    if not options.json:
+        return [rng.randbytes(options.payload) for _ in range(options.window)]
+    return [_reading(options.payload, rng) for _ in range(options.window)]
+
+
+def _reading(size: int, rng: random.Random) -> bytes:
+    reading: dict[str, object] = {
+        "temperature": round(rng.gauss(21, 4), 2),
+        "humidity": round(rng.uniform(30, 70), 1),
+        "voltage": round(rng.gauss(3.7, 0.1), 3),
+        "count": rng.randrange(100_000),
+        "ok": True,
+        "firmware": "2.4.1",
+        "note": "",
+    }
+    reading["note"] = "n" * max(size - len(json.dumps(reading)), 0)
+    return json.dumps(reading).encode()
+
+
 def parser() -> argparse.ArgumentParser:
     flags = argparse.ArgumentParser(prog="tests.bench.load", description=__doc__)
     flags.add_argument("--port", type=int, required=True)
@@ -157,6 +179,7 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("--window", type=int, default=1)
     flags.add_argument("--qos", type=int, choices=(0, 1), default=1)
     flags.add_argument("--payload", type=int, default=200, help="bytes")
+    flags.add_argument("--json", action="store_true", help="readings in JSON, not random bytes")
     flags.add_argument("--warm-up", type=float, default=0.5, help="seconds")
     flags.add_argument("--seconds", type=float, default=3.0)
     flags.add_argument("--messages", type=int, default=0, help="stop at this many, if sooner")
@@ -167,11 +190,11 @@ async def run(options: argparse.Namespace) -> dict[str, float]:
     loop = asyncio.get_running_loop()
     tally = Tally()
     kind = AtLeastOnce if options.qos else AtMostOnce
-    payload = os.urandom(options.payload)
+    rng = random.Random(options.connections)
     publishers = []
     for index in range(options.connections):
         _, protocol = await loop.create_connection(
-            partial(kind, tally, f"load-{index}", options.window, payload),
+            partial(kind, tally, f"load-{index}", payloads(options, rng)),
             "127.0.0.1",
             options.port,
         )

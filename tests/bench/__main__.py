@@ -1,0 +1,135 @@
+"""`python -m tests.bench`: measure, print, and write docs/benchmarks.md (and the figures as JSON below var/bench/).
+
+--quick takes a minute and does not write the document, since its medians are of too little.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from headwater.demo.daemon import DaemonFailed
+
+from . import fanin, machine, report, tiers
+from .contenders import CONTENDERS, install_mosquitto, mosquitto_version
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+DOCUMENT = ROOT / "docs" / "benchmarks.md"
+WORK = ROOT / "var" / "bench"
+PARTS = ("fan-in", "memory", "upward")
+
+
+def parser() -> argparse.ArgumentParser:
+    flags = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    flags.add_argument("--quick", action="store_true", help="few, short rounds; writes no document")
+    flags.add_argument(
+        "--only", choices=PARTS, action="append", help="only this; writes no document"
+    )
+    flags.add_argument("--against", action="append", help="only contenders of these names")
+    flags.add_argument("--rounds", type=int, help="of each contender (default: 5)")
+    flags.add_argument("--seconds", type=float, help="of each round (default: 3)")
+    flags.add_argument("--records", type=int, help="of the backlog (default: 400000)")
+    return flags
+
+
+def main() -> int:
+    options = parser().parse_args()
+    if len(os.sched_getaffinity(0)) < 2:
+        print("two cores are needed: one for the broker, one for the load", file=sys.stderr)
+        return 1
+    WORK.mkdir(parents=True, exist_ok=True)
+    try:
+        run = measure(options)
+    except DaemonFailed as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+    text = report.render(run)
+    print("\n" + text)
+    (WORK / "benchmarks.json").write_text(json.dumps(_plain(run), indent=2) + "\n")
+    if options.quick or options.only or options.against:
+        print(f"{DOCUMENT.relative_to(ROOT)} is left as it was: this was not the whole benchmark")
+    else:
+        DOCUMENT.parent.mkdir(exist_ok=True)
+        DOCUMENT.write_text(text)
+        print(f"wrote {DOCUMENT.relative_to(ROOT)}")
+    return 0
+
+
+def measure(options: argparse.Namespace) -> report.Run:
+    """Raises DaemonFailed."""
+    install_mosquitto()
+    parts = options.only or PARTS
+    rounds = options.rounds or (2 if options.quick else 5)
+    seconds = options.seconds or (1.5 if options.quick else 3.0)
+    records = options.records or (60_000 if options.quick else 400_000)
+    contenders = [
+        each for each in CONTENDERS if not options.against or each.name in options.against
+    ]
+    about = machine.look(WORK)
+    print(about.sentence(), flush=True)
+    fan_in = memory = drain = sinking = None
+    if "fan-in" in parts:
+        fan_in = fanin.measure(contenders, rounds=rounds, seconds=seconds, directory=WORK)
+    if "memory" in parts:
+        memory = tiers.memory(WORK, seconds=seconds)
+    if "upward" in parts:
+        drain, sinking = _upward(records)
+    return report.Run(
+        date=datetime.datetime.now(datetime.UTC).date().isoformat(),
+        commit=_commit(),
+        command=" ".join(["python", "-m", "tests.bench", *sys.argv[1:]]),
+        machine=about,
+        mosquitto=mosquitto_version(),
+        rounds=rounds,
+        seconds=seconds,
+        fan_in=fan_in,
+        memory=memory,
+        drain=drain,
+        sinking=sinking,
+    )
+
+
+def _upward(records: int) -> tuple[tiers.Drain, tiers.Sinking]:
+    directory = WORK / "upward"
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir()
+    backlog = tiers.Backlog(directory, records)
+    try:
+        filled = backlog.fill()
+        print(f"  backlog of {filled:,} records", flush=True)
+        drain = backlog.drain(filled)
+        print(f"  drained at {drain.rate:,.0f} records/s", flush=True)
+        sinking = backlog.sink(filled)
+        print(f"  sunk at {sinking.rows_per_cpu_second:,.0f} rows per CPU second", flush=True)
+    finally:
+        backlog.close()
+    shutil.rmtree(directory, ignore_errors=True)
+    return drain, sinking
+
+
+def _commit() -> str:
+    done = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True
+    )
+    return done.stdout.strip() or "unknown"
+
+
+def _plain(value: object) -> object:
+    """Named tuples as JSON objects."""
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        return {name: _plain(each) for name, each in value._asdict().items()}
+    if isinstance(value, dict):
+        return {str(name): _plain(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return value
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,132 @@
+"""Fan-in: a hundred publishers, one broker on one core, the load on the other; what a message costs and how fast it goes.
+
+Rule: contenders take turns round by round (A B C A B C), so that a machine that slows down slows them all; the ratio is
+taken within a round, and the median over the rounds is what is told, with the lowest and highest.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from headwater.demo.daemon import DaemonFailed
+
+from .contenders import HEADWATER, LOAD_CORE, MOSQUITTO, Contender, Running
+
+CONNECTIONS = 100
+PAYLOAD_BYTES = 200
+
+
+class Scenario(NamedTuple):
+    name: str
+    qos: int
+    window: int
+
+
+SCENARIOS = (
+    Scenario("QoS 1, 1 in flight", 1, 1),
+    Scenario("QoS 1, 20 in flight", 1, 20),
+    Scenario("QoS 0", 0, 20),
+)
+
+
+class Round(NamedTuple):
+    """One contender, one scenario, once."""
+
+    rate: float
+    cpu_us: float
+    p50_ms: float
+    p99_ms: float
+    written_per_payload_byte: float
+    rss_bytes: float
+
+
+class Median(NamedTuple):
+    value: float
+    low: float
+    high: float
+
+
+Rounds = dict[str, dict[str, list[Round]]]  # scenario → contender → rounds
+
+
+def measure(
+    contenders: Sequence[Contender], *, rounds: int, seconds: float, directory: Path
+) -> Rounds:
+    found: Rounds = {}
+    for scenario in SCENARIOS:
+        by_contender = found.setdefault(scenario.name, {})
+        for number in range(rounds):
+            for contender in contenders:
+                result = _round(contender, scenario, seconds, directory)
+                by_contender.setdefault(contender.name, []).append(result)
+                print(
+                    f"  {scenario.name:20} round {number + 1} {contender.name:24} "
+                    f"{result.rate:>9,.0f}/s {result.cpu_us:6.2f} µs CPU  "
+                    f"p50 {result.p50_ms:6.2f} ms  p99 {result.p99_ms:6.2f} ms",
+                    flush=True,
+                )
+    return found
+
+
+def median(rounds: Sequence[Round], field: str) -> Median:
+    values = [getattr(each, field) for each in rounds]
+    return Median(statistics.median(values), min(values), max(values))
+
+
+def ratio(found: Rounds, scenario: str, field: str) -> Median | None:
+    """Headwater's as a share of Mosquitto's, round by round. None where either was not measured."""
+    ours, theirs = (found[scenario].get(each.name) for each in (HEADWATER, MOSQUITTO))
+    if not ours or not theirs:
+        return None
+    shares = [getattr(a, field) / getattr(b, field) for a, b in zip(ours, theirs, strict=True)]
+    return Median(statistics.median(shares), min(shares), max(shares))
+
+
+def load(running: Running, *flags: str) -> dict[str, float]:
+    """Run the load against a broker, pinned beside it. Raises DaemonFailed where a connection was lost."""
+    done = subprocess.run(
+        [
+            *("taskset", "--cpu-list", str(LOAD_CORE), sys.executable, "-m", "tests.bench.load"),
+            *("--port", str(running.port), "--broker-pid", str(running.daemon.pid), *flags),
+        ],
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode != 0:
+        raise DaemonFailed(f"the load failed: {done.stderr[-1500:]}\n{running.daemon.log_tail()}")
+    heard: dict[str, float] = json.loads(done.stdout)
+    if heard["lost_connections"]:
+        raise DaemonFailed(
+            f"{running.daemon.name} dropped connections\n{running.daemon.log_tail()}"
+        )
+    return heard
+
+
+def _round(contender: Contender, scenario: Scenario, seconds: float, directory: Path) -> Round:
+    with tempfile.TemporaryDirectory(dir=directory) as folder:
+        running = contender.start(Path(folder))
+        try:
+            heard = load(
+                running,
+                *("--connections", str(CONNECTIONS), "--window", str(scenario.window)),
+                *("--qos", str(scenario.qos), "--payload", str(PAYLOAD_BYTES)),
+                *("--seconds", str(seconds)),
+            )
+        finally:
+            running.daemon.close()
+    count = heard["acknowledged"]
+    return Round(
+        rate=count / heard["seconds"],
+        cpu_us=1e6 * heard["broker_cpu_seconds"] / count,
+        p50_ms=heard["latency_p50_ms"],
+        p99_ms=heard["latency_p99_ms"],
+        written_per_payload_byte=heard["broker_written_bytes"] / (count * PAYLOAD_BYTES),
+        rss_bytes=heard["broker_rss_bytes"],
+    )
