@@ -85,9 +85,7 @@ def test_sequences_wrap_to_zero_and_only_there() -> None:
 def header(sequence: int, *, producer_id: int = 9, epoch: int = 0, count: int = 1) -> BatchHeader:
     records = [Record(1, None, b"v")] * count
     return parse_header(
-        encode_batch(
-            records, producer_id=producer_id, producer_epoch=epoch, base_sequence=sequence
-        )
+        encode_batch(records, producer_id=producer_id, producer_epoch=epoch, base_sequence=sequence)
     )
 
 
@@ -98,7 +96,9 @@ def test_a_retry_of_a_batch_under_way_shares_its_future() -> None:
         commits: list[asyncio.Future[CommitResult]] = []
         for sequence in (0, 1):
             ruling = inflight.judge(TP, None, header(sequence))
-            assert ruling.judgement == ACCEPTED, "the second follows the first, though neither is durable"
+            assert ruling.judgement == ACCEPTED, (
+                "the second follows the first, though neither is durable"
+            )
             commits.append(loop.create_future())
             inflight.add(
                 TP, None, header(sequence), base_offset=50 + sequence, commit=commits[sequence]

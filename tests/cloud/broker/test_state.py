@@ -120,7 +120,9 @@ def test_every_event_survives_its_encoding() -> None:
         assert decode_event(encode_event(value)) == value
 
 
-@pytest.mark.parametrize("data", [b"", b"{}", b'{"event":"Surprise"}', b"\xff", b'{"event":"TimeMarked"}'])
+@pytest.mark.parametrize(
+    "data", [b"", b"{}", b'{"event":"Surprise"}', b"\xff", b'{"event":"TimeMarked"}']
+)
 def test_an_event_that_is_not_known_stops_the_replay(data: bytes) -> None:
     with pytest.raises(Corrupt):
         ShardState().apply(1, [Event(data)])

@@ -49,11 +49,19 @@ class World:
         return answers
 
     def sync(
-        self, joined: Joined, assignments: dict[str, bytes] | None = None, instance: str | None = None
+        self,
+        joined: Joined,
+        assignments: dict[str, bytes] | None = None,
+        instance: str | None = None,
     ) -> list[Synced]:
         answers: list[Synced] = []
         request = SyncRequest(
-            joined.member_id, instance, joined.generation, None, None, list((assignments or {}).items())
+            joined.member_id,
+            instance,
+            joined.generation,
+            None,
+            None,
+            list((assignments or {}).items()),
         )
         self.coordinator.sync("g", request, answers.append)
         return answers
@@ -298,7 +306,9 @@ def test_no_answer_is_lost_and_no_deadline_stands_still(seed: int) -> None:
             case 0:
                 waiting.append(world.join(replace(CANDIDATE, must_know_id=rng.random() < 0.3)))
             case 1 if known:
-                waiting.append(world.join(replace(CANDIDATE, member_id=rng.choice(known).member_id)))
+                waiting.append(
+                    world.join(replace(CANDIDATE, member_id=rng.choice(known).member_id))
+                )
             case 2 if known:
                 one = rng.choice(known)
                 waiting.append(world.sync(one, {m.member_id: b"a" for m in one.members}))
