@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from types import TracebackType
 from typing import NotRequired, Protocol, TypedDict
 
@@ -18,6 +17,12 @@ class Body(Protocol):
     ) -> object: ...
 
 
+class Moment(Protocol):
+    """A datetime, of which only this is needed."""
+
+    def timestamp(self) -> float: ...
+
+
 class PutAnswer(TypedDict):
     ETag: str
 
@@ -30,14 +35,14 @@ class GetAnswer(TypedDict):
 class HeadAnswer(TypedDict):
     ContentLength: int
     ETag: str
-    LastModified: datetime
+    LastModified: Moment
 
 
 class ListedObject(TypedDict):
     Key: str
     Size: int
     ETag: str
-    LastModified: datetime
+    LastModified: Moment
 
 
 class ListAnswer(TypedDict):
