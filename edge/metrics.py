@@ -1,0 +1,75 @@
+"""The edge for Prometheus, collected when asked: the broker counts in plain integers, and a scrape reads them.
+
+Imported only where there is an HTTP port to be scraped at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from .broker.broker import Broker
+
+
+class BrokerMetrics:
+    """Registers itself; made once per broker."""
+
+    def __init__(self, broker: Broker, registry: CollectorRegistry) -> None:
+        self._broker = broker
+        registry.register(self)
+
+    def collect(self) -> Iterable[Metric]:
+        yield from self._gauges()
+        tally = self._broker.tally
+        for name, text, value in (
+            ("connections", "TCP connections accepted", tally.accepted),
+            ("received_bytes", "Bytes read from clients", tally.bytes_received),
+            ("acknowledged", "PUBACK and PUBREC sent, each after its sync", tally.acknowledged),
+            ("repeated", "Publishes recognised as repeats and not stored again", tally.repeated),
+            ("wills", "Wills published", tally.wills),
+            ("pauses", "Times that reading stopped for the disk's sake", tally.paused),
+            ("internal_errors", "Connections closed for a defect of ours", tally.crashes),
+        ):
+            counter = CounterMetricFamily(f"headwater_mqtt_{name}", text)
+            counter.add_metric([], value)
+            yield counter
+        yield _by_qos("published", "Publishes taken into the log", tally.published)
+        yield _by_qos("delivered", "Publishes sent to subscribers", tally.delivered)
+        yield _by_reason("refused", "Publishes not taken", tally.refused)
+        yield _by_reason("closed", "Connections closed by the broker", tally.closed)
+        yield _by_reason("undelivered", "Deliveries given up", tally.delivery_dropped)
+
+    def _gauges(self) -> Iterator[Metric]:
+        broker = self._broker
+        for name, text, value in (
+            ("clients", "Connections open", len(broker.clients)),
+            ("sessions", "Sessions, connected or not", len(broker.sessions)),
+            ("subscriptions", "Subscriptions of all sessions", broker.subscriptions.count),
+            ("retained_messages", "Topics with a retained message", len(broker.retained)),
+            ("retained_bytes", "Their topics and payloads", broker.retained.bytes_held),
+            ("queued_messages", "Waiting for subscribers", _queued(broker)),
+            ("paused", "1 while nobody is read, for the disk's sake", broker.paused is not None),
+        ):
+            gauge = GaugeMetricFamily(f"headwater_mqtt_{name}", text)
+            gauge.add_metric([], float(value))
+            yield gauge
+
+
+def _queued(broker: Broker) -> int:
+    return sum(session.queued for session in broker.sessions.values())
+
+
+def _by_qos(name: str, text: str, values: Sequence[int]) -> Metric:
+    counter = CounterMetricFamily(f"headwater_mqtt_{name}", text, labels=["qos"])
+    for qos, value in enumerate(values):
+        counter.add_metric([str(qos)], value)
+    return counter
+
+
+def _by_reason(name: str, text: str, values: Mapping[str, int]) -> Metric:
+    counter = CounterMetricFamily(f"headwater_mqtt_{name}", text, labels=["reason"])
+    for reason, value in sorted(values.items()):
+        counter.add_metric([reason], value)
+    return counter

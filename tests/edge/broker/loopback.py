@@ -1,0 +1,61 @@
+"""The broker on a real socket of the loopback interface, with a journal in memory that syncs when the loop is idle."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from headwater.core.clock import SystemClock
+from headwater.edge.broker.broker import Broker
+from headwater.edge.broker.listener import MqttListener
+from headwater.edge.broker.settings import MqttSettings
+from headwater.edge.streams import StreamTable
+
+from .harness import MemoryJournal
+
+
+class LoopJournal(MemoryJournal):
+    """Durable at the next turn of the loop."""
+
+    def request(self) -> None:
+        super().request()
+        asyncio.get_running_loop().call_soon(self._sync)
+
+    def _sync(self) -> None:
+        if len(self.stored) > self._synced:
+            self._synced = len(self.stored)
+            self.complete(self.seal())
+
+    _synced = 0
+
+
+class Served:
+    def __init__(self, broker: Broker, listener: MqttListener, journal: LoopJournal) -> None:
+        self.broker = broker
+        self.listener = listener
+        self.journal = journal
+        self.host, self.port = listener.address
+
+
+@asynccontextmanager
+async def served(settings: MqttSettings | None = None) -> AsyncIterator[Served]:
+    journal = LoopJournal()
+    broker = Broker(
+        journal,
+        journal,
+        streams=StreamTable(()),
+        settings=settings or MqttSettings(),
+        clock=SystemClock(),
+        rng=random.Random(1),
+    )
+    listener = MqttListener(broker, host="127.0.0.1", port=0)
+    await listener.start()
+    try:
+        yield Served(broker, listener, journal)
+    finally:
+        await listener.stop_accepting()
+        broker.stop_reading()
+        broker.close()
+        await listener.close()
