@@ -82,7 +82,7 @@ def median(rounds: Sequence[Round], field: str) -> Median:
 
 def ratio(found: Rounds, scenario: str, field: str) -> Median | None:
     """Headwater's as a share of Mosquitto's, round by round. None where either was not measured."""
-    ours, theirs = (found[scenario].get(each.name) for each in (HEADWATER, MOSQUITTO))
+    ours, theirs = (found.get(scenario, {}).get(each.name) for each in (HEADWATER, MOSQUITTO))
     if not ours or not theirs:
         return None
     shares = [getattr(a, field) / getattr(b, field) for a, b in zip(ours, theirs, strict=True)]
