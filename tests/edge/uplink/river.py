@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,7 +19,7 @@ from headwater.core.kafka.messages.produce import ProduceRequest
 from headwater.core.kafka.schema import Message, Request
 from headwater.core.record import ADDRESS_HEADER, Record, StoredRecord, TopicPartition
 from headwater.core.units import Duration
-from headwater.edge.uplink import CursorStore, Uplink, UplinkSettings, tcp_dialer
+from headwater.edge.uplink import CursorStore, Uplink, UplinkSettings, UplinkStatus, tcp_dialer
 from headwater.edge.uplink.cluster import Cluster, Connection
 
 R = TypeVar("R", bound=Message)
@@ -178,9 +178,13 @@ class River:
 
     async def drained(self, uplink: Uplink, *, timeout_s: float = 30.0) -> None:
         async with asyncio.timeout(timeout_s):
-            while uplink.status().backlog_records or not uplink.status().partitions:
-                uplink.notify()
-                await asyncio.sleep(0.005)
+            uplink.notify()
+            await self.until(lambda: _empty(uplink.status()))
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        """Looks again after each turn of the loop that something could have happened in."""
+        while not holds():  # noqa: ASYNC110  # the uplink tells nobody; a test looks
+            await asyncio.sleep(0.005)
 
     async def stored(self, topic: str) -> dict[int, list[StoredRecord]]:
         """Everything the cluster holds of a topic, by cloud partition."""
@@ -194,6 +198,11 @@ class River:
             found[partition] = await _read_all(cluster, leader, topic, partition)
         await cluster.close()
         return found
+
+
+def _empty(status: UplinkStatus) -> bool:
+    begun = bool(status.partitions) and all(p.stage != "not begun" for p in status.partitions)
+    return begun and not status.backlog_records
 
 
 async def _read_all(

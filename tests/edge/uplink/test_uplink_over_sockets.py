@@ -8,9 +8,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from headwater.core.record import TopicPartition
 from headwater.core.units import ByteSize
+from headwater.edge.uplink import UplinkMetrics
 from tests.cloud.broker.running import run, started
 from tests.interop.apache.broker import JARS, ApacheKafka
 
@@ -138,3 +140,89 @@ def test_a_backlog_of_many_partitions_is_read_in_arrival_order(tmp_path: Path) -
         assert river.journal.partition_reads <= len(sources), "2,000 commits, not read one by one"
 
     _against("headwater", tmp_path, body)
+
+
+@pytest.mark.parametrize("kind", BROKERS)
+def test_with_both_cursor_files_damaged_what_the_cloud_has_is_found_there(
+    kind: str, tmp_path: Path
+) -> None:
+    source = TopicPartition("readings", 0)
+
+    async def body(port: int) -> None:
+        river = River(tmp_path, port)
+        for _ in range(2):
+            river.journal.append(source, [b"value"] * 30)
+            async with river.running() as uplink:
+                await river.drained(uplink)
+        for name in ("cursor-0", "cursor-1"):
+            (tmp_path / "uplink" / name).write_bytes(b"rust")
+        river.journal.append(source, [b"value"] * 30)
+        async with river.running() as uplink:
+            await river.drained(uplink)
+        stored = [r for each in (await river.stored("readings")).values() for r in each]
+        assert addresses(stored, source) == list(range(90))
+
+    _against(kind, tmp_path, body)
+
+
+def test_another_cluster_gets_all_that_is_held_and_the_first_resumes_where_it_stood(
+    tmp_path: Path,
+) -> None:
+    source = TopicPartition("readings", 0)
+
+    async def body(first: int) -> None:
+        river = River(tmp_path, first)
+        river.journal.append(source, [b"value"] * 10)
+        async with river.running() as uplink:
+            await river.drained(uplink)
+        async with started() as other:
+            river.port = other.broker.port
+            river.journal.append(source, [b"value"] * 10)
+            async with river.running() as uplink:
+                await river.drained(uplink)
+            stored = [r for each in (await river.stored("readings")).values() for r in each]
+            assert addresses(stored, source) == list(range(20))
+        river.port = first
+        async with river.running() as uplink:
+            await river.drained(uplink)
+        stored = [r for each in (await river.stored("readings")).values() for r in each]
+        assert addresses(stored, source) == list(range(20))
+
+    _against("headwater", tmp_path, body)
+
+
+def test_while_no_broker_answers_the_status_says_so_and_nothing_is_held_in_memory(
+    tmp_path: Path,
+) -> None:
+    source = TopicPartition("readings", 0)
+
+    async def body() -> None:
+        async with started() as running:
+            port = running.broker.port
+        river = River(tmp_path, port)
+        river.journal.append(source, [b"value"] * 10)
+        async with river.running() as uplink:
+            async with asyncio.timeout(10):
+                await river.until(lambda: bool(uplink.status().last_error))
+            status = uplink.status()
+            assert str(port) in status.last_error
+            assert status.backlog_records == 10
+            assert status.seconds_to_empty is None
+            assert status.memory_bytes == 0
+            assert uplink.progress.get(source, 0) == 0
+
+    run(body())
+
+
+def test_metrics_tell_the_backlog(tmp_path: Path) -> None:
+    river = River(tmp_path, 1)
+    river.journal.append(TopicPartition("readings", 0), [b"value"] * 10)
+    registry = CollectorRegistry()
+
+    async def body() -> None:
+        UplinkMetrics(river.uplink(), registry)
+
+    run(body())
+    labels = {"stream": "readings", "partition": "0"}
+    assert registry.get_sample_value("headwater_uplink_backlog_records", labels) == 10
+    assert registry.get_sample_value("headwater_uplink_connected") == 0
