@@ -130,6 +130,8 @@ class Recovery:
         return Recovered(appender, shelf, self._report, starts, next_commit, floor)
 
     def _state(self) -> State:
+        # After a mere SIGKILL, names stand in the kernel's memory alone: make them durable before believing them.
+        self._disk.sync_directory(self._directory)
         found = self._disk.list(self._directory)
         for name in found:
             if name.endswith(".tmp"):
