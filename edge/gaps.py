@@ -6,80 +6,58 @@ the loss is carried out. Damage is declared as soon as it was found.
 
 from __future__ import annotations
 
-import asyncio
-from typing import Protocol
+from collections.abc import Sequence
 
 import structlog
 
 from ..core.clock import Clock
 from ..core.gap import GAPS_PARTITION, Gap, GapReason
+from ..core.journal.files.committer import Committer
+from ..core.journal.files.journal import FileJournal
+from ..core.journal.files.shelf import Loss
 from ..core.record import TopicPartition
-from .broker.journal import Committer, Journal
 
 _log = structlog.get_logger("edge.gaps")
 
 
-class IdentifiedJournal(Journal, Protocol):
-    @property
-    def log_id(self) -> str: ...
-
-
 class GapLedger:
     def __init__(
-        self, journal: IdentifiedJournal, committer: Committer, *, edge: str, clock: Clock
+        self, journal: FileJournal, committer: Committer, *, edge: str, clock: Clock
     ) -> None:
         self._journal = journal
         self._committer = committer
         self._edge = edge
         self._clock = clock
-        self._waiting: list[tuple[int, asyncio.Future[None]]] = []
-        self.declared = 0
-        committer.add_listener(self._on_durable)
+        self.records_lost = 0
 
-    def declare(
-        self, tp: TopicPartition, first: int, last: int, reason: GapReason, detail: str
-    ) -> int:
-        """Append the gap record; durable with the commit whose number is returned."""
-        gap = Gap(
-            edge=self._edge,
-            log=self._journal.log_id,
-            stream=tp.topic,
-            partition=tp.partition,
-            first=first,
-            last=last,
-            reason=reason,
-            detail=detail,
-        )
-        timestamp, key, value, headers = gap.record(self._clock.wall_ms())
-        self._journal.writer(GAPS_PARTITION).append(timestamp, key, value, headers)
-        commit = self._journal.open_commit
+    def declare(self, losses: Sequence[Loss], reason: GapReason) -> int:
+        """Append a gap record for each; durable with the commit whose number is returned."""
+        for partition, first, last, detail in losses:
+            gap = Gap(
+                edge=self._edge,
+                log=self._journal.log_id,
+                stream=partition.topic,
+                partition=partition.partition,
+                first=first,
+                last=last,
+                reason=reason,
+                detail=detail,
+            )
+            self._journal.append(GAPS_PARTITION, gap.record(self._clock.wall_ms()))
+            self.records_lost += gap.count
+            _log.warning(
+                "records lost and declared",
+                stream=gap.stream,
+                partition=gap.partition,
+                first=first,
+                last=last,
+                reason=str(reason),
+                detail=detail,
+            )
         self._committer.request()
-        self.declared += 1
-        _log.warning(
-            "gap declared",
-            stream=tp.topic,
-            partition=tp.partition,
-            first=first,
-            last=last,
-            reason=str(reason),
-            detail=detail,
-        )
-        return commit
+        return self._journal.open_commit
 
-    async def durable(self, commit: int) -> None:
-        if self._committer.durable < commit:
-            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiting.append((commit, future))
-            await future
-
-    async def refused(self, tp: TopicPartition, first: int, last: int, detail: str) -> None:
-        """The uplink's question: the cloud will never take these; returns when the loss is written down."""
-        await self.durable(self.declare(tp, first, last, GapReason.REFUSED, detail))
-
-    def _on_durable(self, commit: int) -> None:
-        waiting, self._waiting = self._waiting, []
-        for wanted, future in waiting:
-            if wanted > commit:
-                self._waiting.append((wanted, future))
-            elif not future.done():
-                future.set_result(None)
+    async def refused(self, partition: TopicPartition, first: int, last: int, detail: str) -> None:
+        """The cloud will never take these. Returns when that is written down for good."""
+        loss = Loss(partition, first, last, detail)
+        await self._committer.wait_durable(self.declare([loss], GapReason.REFUSED))

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from ..core.journal.files.committer import Committer
+from ..core.journal.files.journal import FileJournal
 from .broker.broker import Broker
 
 
@@ -73,3 +75,54 @@ def _by_reason(name: str, text: str, values: Mapping[str, int]) -> Metric:
     for reason, value in sorted(values.items()):
         counter.add_metric([reason], value)
     return counter
+
+
+class JournalMetrics:
+    """The log under the broker: commits, syncs, bytes, what waits, and why it stalls."""
+
+    def __init__(
+        self, journal: FileJournal, committer: Committer, registry: CollectorRegistry
+    ) -> None:
+        self._journal = journal
+        self._committer = committer
+        registry.register(self)
+
+    def collect(self) -> Iterable[Metric]:
+        journal = self._journal
+        counters = journal.counters
+        for name, text, value in (
+            ("commits", "Group commits", counters.commits),
+            ("syncs", "fdatasync calls", counters.syncs),
+            ("records", "Records made durable", counters.records),
+            (
+                "bytes_written",
+                "Bytes handed to the device, padding included",
+                counters.bytes_written,
+            ),
+            ("padding_bytes", "Bytes of padding among them", counters.padding_bytes),
+            ("sync_seconds", "Time spent in fdatasync", counters.sync_seconds),
+            ("write_failures", "Writes and syncs that the disk refused", counters.write_failures),
+            ("segments_abandoned", "Segments given up after that", counters.segments_abandoned),
+        ):
+            counter = CounterMetricFamily(f"headwater_journal_{name}", text)
+            counter.add_metric([], float(value))
+            yield counter
+        for name, text, gauge_value in (
+            ("pending_bytes", "Appended and not yet durable", journal.pending_bytes),
+            ("used_bytes", "Segments and spares", journal.used_bytes),
+            ("limit_bytes", "What they may take", journal.bytes_limit),
+            ("full", "1 while new records are refused for want of room", journal.full is not None),
+            ("stalled", "1 while the disk refuses", self._committer.stalled is not None),
+            ("last_sync_seconds", "The latest fdatasync", counters.last_sync_s),
+        ):
+            gauge = GaugeMetricFamily(f"headwater_journal_{name}", text)
+            gauge.add_metric([], float(gauge_value))
+            yield gauge
+        ends = CounterMetricFamily(
+            "headwater_journal_end_offset",
+            "One past the newest durable record",
+            labels=["stream", "partition"],
+        )
+        for tp in journal.partitions():
+            ends.add_metric([tp.topic, str(tp.partition)], journal.bounds(tp).end)
+        yield ends

@@ -116,11 +116,17 @@ class Broker:
 
     def received(self) -> None:
         """After each read of a client: ask for the commit, write what gathered, look at the disk's backlog."""
-        self._committer.request()
+        if self._journal.pending_bytes:
+            self._committer.request()
         if self.dirty:
             self.flush()
         if self._journal.overfull and self.paused is None:
             self._review_disk()
+
+    @property
+    def pending(self) -> bool:
+        """Something was taken that is not durable yet."""
+        return self._journal.pending_bytes > 0
 
     def flush(self) -> None:
         dirty = self.dirty

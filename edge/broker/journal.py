@@ -27,11 +27,15 @@ class Journal(Protocol):
         """The number of the commit that takes the next append."""
 
     @property
+    def pending_bytes(self) -> int:
+        """Appended and not yet durable."""
+
+    @property
     def overfull(self) -> bool:
         """More is waiting for the disk than its limit: stop reading sockets."""
 
     def writer(self, tp: TopicPartition, /) -> PartitionWriter: ...
-    def note(self, kind: int, payload: bytes, /) -> None: ...
+    def note(self, kind: int, payload: bytes, /) -> int: ...
 
 
 class Committer(Protocol):

@@ -48,6 +48,7 @@ class MemoryJournal:
         self.stored: list[Stored] = []
         self.notes: list[tuple[int, bytes]] = []
         self.refusal: Exception | None = None
+        self._durable_records = 0
         self._next: dict[TopicPartition, int] = {}
         self._listeners: list[Callable[[int], None]] = []
 
@@ -62,8 +63,13 @@ class MemoryJournal:
         self.stored.append(Stored(tp, offset, record))
         return offset
 
-    def note(self, kind: int, payload: bytes, /) -> None:
+    def note(self, kind: int, payload: bytes, /) -> int:
         self.notes.append((kind, payload))
+        return self.open_commit
+
+    @property
+    def pending_bytes(self) -> int:
+        return len(self.stored) - self._durable_records
 
     def request(self) -> None:
         self.requests += 1
@@ -78,6 +84,7 @@ class MemoryJournal:
 
     def complete(self, commit: int) -> None:
         self.durable = commit
+        self._durable_records = len(self.stored)
         for listener in self._listeners:
             listener(commit)
 

@@ -89,6 +89,6 @@ def test_no_bytes_crash_a_connection_or_touch_another(
     bystander.take()
     bystander.publish("quiet/corner", b"?", id=77)
     bench.sync()
-    publish, puback = bystander.take()
+    publish, _puback = bystander.take()
     assert isinstance(publish, Publish)
     assert publish.payload == b"?"

@@ -1,0 +1,363 @@
+"""The edge daemon: the only place where all parts of an edge meet. Start in order, serve, stop in the opposite order.
+
+  start   journal (recovery; losses found are declared) → committer → MQTT listener → uplink, retention, HTTP → READY
+  stop    accept nobody, read nothing; commit and acknowledge what was taken; say goodbye (wills are records and are
+          committed too); end the uplink; close the journal. Then exit 0: what was acknowledged is on disk.
+What fails at the start says so in one line and leaves nothing behind. A part that ends while serving, other than by
+our doing, ends the daemon: systemd starts it again, and recovery is the tested path.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import re
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, NamedTuple
+
+import structlog
+import uvloop
+
+from ..core import config
+from ..core.clock import Clock, SystemClock
+from ..core.disk import Disk, SystemDisk
+from ..core.errors import HeadwaterError, Misconfigured, Unavailable
+from ..core.gap import GapReason
+from ..core.journal.files.committer import Committer
+from ..core.journal.files.journal import FileJournal
+from ..core.journal.files.settings import StreamRetention
+from ..core.journal.files.settings import WhenFull as JournalWhenFull
+from ..core.journal.files.shelf import Loss
+from ..core.record import check_name
+from .broker.broker import Broker
+from .broker.listener import LogObserver, MqttListener
+from .gaps import GapLedger
+from .service import ServiceManager
+from .settings import NONE, EdgeSettings, split_address
+from .streams import StreamTable, WhenFull
+
+if TYPE_CHECKING:
+    from .uplink.uplink import Uplink
+
+_log = structlog.get_logger("edge")
+
+# How often retention looks whether the journal is full; the interval setting is for the ordinary round.
+FULL_CHECK_S = 1.0
+
+
+class Outside(NamedTuple):
+    """The world, passed in."""
+
+    disk: Disk
+    clock: Clock
+    rng: random.Random
+
+
+class Edge:
+    """One running edge. Made by `open_edge`; `mqtt` and `http` are the addresses really listened on."""
+
+    def __init__(
+        self,
+        settings: EdgeSettings,
+        outside: Outside,
+        *,
+        name: str,
+        journal: FileJournal,
+        committer: Committer,
+        broker: Broker,
+        listener: MqttListener,
+    ) -> None:
+        self.settings = settings
+        self.outside = outside
+        self.name = name
+        self.journal = journal
+        self.committer = committer
+        self.broker = broker
+        self.listener = listener
+        self.gaps = GapLedger(journal, committer, edge=name, clock=outside.clock)
+        self.uplink: Uplink | None = None
+        self.http: tuple[str, int] | None = None
+
+    @property
+    def mqtt(self) -> tuple[str, int]:
+        return self.listener.address
+
+    def readiness(self) -> list[str]:
+        """The reasons why this edge cannot take publishes; none when it can."""
+        reasons = {self.committer.stalled, self.broker.paused, self.journal.full}
+        return sorted(reason for reason in reasons if reason is not None)
+
+
+def main(settings: EdgeSettings) -> int:
+    """Run until SIGTERM or SIGINT; 0 when all that was taken is on disk. Raises HeadwaterError."""
+    uvloop.run(run_edge(settings, environ=config.environment()))
+    return 0
+
+
+async def run_edge(
+    settings: EdgeSettings,
+    *,
+    environ: Mapping[str, str] | None = None,
+    stop: asyncio.Event | None = None,
+    on_ready: Callable[[Edge], None] | None = None,
+) -> None:
+    """`stop`: set it to end the edge as SIGTERM does. Raises HeadwaterError where it cannot start or stop cleanly."""
+    stopping = stop or asyncio.Event()
+    manager = ServiceManager(environ or {})
+    with _signals(stopping):
+        async with open_edge(settings) as edge:
+            try:
+                await _serve(edge, stopping, manager, on_ready)
+            except BaseExceptionGroup as group:
+                # one line for one cause: what a part says is what the daemon says
+                expected, _ = group.split(HeadwaterError)
+                raise (group if expected is None else expected.exceptions[0]) from None
+            finally:
+                manager.stopping()
+
+
+async def _serve(
+    edge: Edge,
+    stopping: asyncio.Event,
+    manager: ServiceManager,
+    on_ready: Callable[[Edge], None] | None,
+) -> None:
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(_keep_retention(edge), name="retention")]
+        if edge.uplink is not None:
+            tasks.append(group.create_task(edge.uplink.run(), name="uplink"))
+        if manager.watchdog_s is not None:
+            tasks.append(group.create_task(_watchdog(edge, manager), name="watchdog"))
+        _announce(edge, manager)
+        if on_ready is not None:
+            on_ready(edge)
+        await _until_stopped(edge, stopping)
+        for task in tasks:
+            task.cancel()
+
+
+@asynccontextmanager
+async def open_edge(
+    settings: EdgeSettings, *, disk: Disk | None = None, clock: Clock | None = None
+) -> AsyncIterator[Edge]:
+    """Everything started, in order; everything stopped on the way out."""
+    table = settings.check()
+    outside = Outside(disk or SystemDisk(), clock or SystemClock(), random.Random())
+    async with AsyncExitStack() as stack:
+        journal = FileJournal.open(
+            f"{settings.data_dir}/log", settings=settings.journal, **outside._asdict()
+        )
+        stack.callback(journal.close)
+        committer = Committer(journal, clock=outside.clock, rng=outside.rng)
+        committer.start()
+        # after a failed start this commits what recovery declared; the orderly way has drained before
+        stack.push_async_callback(committer.close)
+        broker = Broker(
+            journal,
+            committer,
+            streams=table,
+            settings=settings.mqtt_limits,
+            clock=outside.clock,
+            rng=outside.rng,
+            observer=LogObserver(),
+        )
+        host, port = split_address(settings.mqtt, key="edge.mqtt")
+        edge = Edge(
+            settings,
+            outside,
+            name=settings.name or _host_name(),
+            journal=journal,
+            committer=committer,
+            broker=broker,
+            listener=MqttListener(broker, host=host, port=port),
+        )
+        _report_recovery(edge)
+        await edge.listener.start()
+        stack.push_async_callback(_drain, edge)
+        if settings.bootstrap:
+            edge.uplink = _make_uplink(edge, table)
+        if settings.http != NONE:
+            await _open_admin(edge, stack)
+        yield edge
+
+
+async def _drain(edge: Edge) -> None:
+    """Take nothing more, acknowledge what was taken, say goodbye. The committer's close then takes the wills."""
+    broker, committer = edge.broker, edge.committer
+    await edge.listener.stop_accepting()
+    broker.stop_reading()
+    if broker.pending:
+        try:
+            async with asyncio.timeout(float(edge.settings.drain_timeout)):
+                await committer.wait_durable(broker.gate.commit)
+        except (TimeoutError, HeadwaterError):
+            # not acknowledged, so the clients still have it; committer.close says why
+            _log.warning("stopping with publishes unacknowledged", reason=committer.stalled)
+    broker.close()
+    await edge.listener.close()
+
+
+def _make_uplink(edge: Edge, table: StreamTable) -> Uplink:
+    # only now: an edge without an uplink carries no Kafka protocol in its memory
+    from .uplink.cursor import CursorStore
+    from .uplink.uplink import Uplink
+
+    settings, outside = edge.settings, edge.outside
+    uplink = Uplink(
+        edge.journal,
+        settings.uplink_options,
+        edge=edge.name,
+        bootstrap=settings.bootstrap,
+        store=CursorStore(outside.disk, f"{settings.data_dir}/uplink", log_id=edge.journal.log_id),
+        clock=outside.clock,
+        rng=outside.rng,
+        on_refused=edge.gaps.refused,
+        priorities={stream.name: stream.settings.priority for stream in table.streams.values()},
+    )
+    edge.committer.add_listener(uplink.notify)
+    return uplink
+
+
+async def _open_admin(edge: Edge, stack: AsyncExitStack) -> None:
+    from prometheus_client import CollectorRegistry
+
+    from ..core.admin import AdminServer
+    from .metrics import BrokerMetrics, JournalMetrics
+
+    registry = CollectorRegistry()
+    BrokerMetrics(edge.broker, registry)
+    JournalMetrics(edge.journal, edge.committer, registry)
+    if edge.uplink is not None:
+        from .uplink.metrics import UplinkMetrics
+
+        UplinkMetrics(edge.uplink, registry)
+    host, port = split_address(edge.settings.http, key="edge.http")
+    admin = AdminServer(host, port, registry=registry, readiness=edge.readiness)
+    await admin.start()
+    stack.push_async_callback(admin.close)
+    edge.http = (host, admin.port)
+
+
+def _report_recovery(edge: Edge) -> None:
+    report = edge.journal.recovery
+    for warning in report.warnings:
+        _log.warning("log recovered with a warning", warning=warning)
+    for path in report.quarantined:
+        _log.error("damaged file put aside", path=path)
+    if report.losses:
+        edge.gaps.declare(report.losses, GapReason.DAMAGE)
+
+
+def _announce(edge: Edge, manager: ServiceManager) -> None:
+    host, port = edge.mqtt
+    http = "none" if edge.http is None else f"{edge.http[0]}:{edge.http[1]}"
+    _log.info(
+        "edge ready",
+        edge=edge.name,
+        mqtt=f"{host}:{port}",
+        http=http,
+        uplink=edge.settings.uplink,
+        log=edge.journal.log_id,
+        data_dir=edge.settings.data_dir,
+    )
+    manager.ready(f"MQTT on {host}:{port}")
+
+
+async def _until_stopped(edge: Edge, stopping: asyncio.Event) -> None:
+    """Until asked to stop. Raises what ended the committer, without which nothing can be acknowledged."""
+    stopped = asyncio.create_task(stopping.wait(), name="stop")
+    assert edge.committer.task is not None
+    try:
+        await asyncio.wait({stopped, edge.committer.task}, return_when=asyncio.FIRST_COMPLETED)
+        if edge.committer.task.done() and not stopped.done():
+            edge.committer.task.result()
+            raise Unavailable("the committer ended while the edge was serving")
+    finally:
+        stopped.cancel()
+
+
+async def _keep_retention(edge: Edge) -> None:
+    """Enforce limits in rounds, and at once where the log is full; declare damage met while reading."""
+    rules = retention_rules(edge.settings.check())
+    disk, clock, _ = edge.outside
+    due = 0.0
+
+    def declare(losses: Sequence[Loss]) -> None:
+        edge.gaps.declare(losses, GapReason.RETENTION)
+
+    while True:
+        now = clock.monotonic()
+        losses = edge.journal.take_losses()
+        if losses:
+            edge.gaps.declare(losses, GapReason.DAMAGE)
+        if now >= due or edge.journal.full is not None:
+            due = now + float(edge.settings.retention_interval)
+            try:
+                await edge.committer.enforce_retention(
+                    clock.wall_ms(),
+                    rules=rules,
+                    sent=None if edge.uplink is None else edge.uplink.progress,
+                    declare=declare,
+                    free_bytes=disk.free_bytes(edge.journal.directory),
+                )
+            except HeadwaterError as error:
+                _log.warning("retention postponed", reason=str(error))
+        await asyncio.sleep(FULL_CHECK_S)
+
+
+def retention_rules(table: StreamTable) -> dict[str, StreamRetention]:
+    """The streams' settings in the journal's words."""
+    return {
+        stream.name: StreamRetention(
+            bytes_max=stream.settings.retention.bytes,
+            age_max=stream.settings.retention.age,
+            when_full=(
+                JournalWhenFull.DROP_OLDEST
+                if stream.settings.when_full is WhenFull.DROP_OLDEST
+                else JournalWhenFull.REFUSE
+            ),
+        )
+        for stream in table.streams.values()
+    }
+
+
+async def _watchdog(edge: Edge, manager: ServiceManager) -> None:
+    """Tell systemd we live while the loop turns and the log moves, is idle, or says why it does not."""
+    assert manager.watchdog_s is not None
+    seen = -1
+    while True:
+        durable = edge.committer.durable
+        idle = not edge.journal.pending_bytes
+        if durable != seen or idle or edge.committer.stalled is not None:
+            manager.alive()
+        seen = durable
+        await asyncio.sleep(manager.watchdog_s)
+
+
+@contextlib.contextmanager
+def _signals(stopping: asyncio.Event) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    handled = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # elsewhere than in the main thread (tests) there are no signals to handle
+        with contextlib.suppress(ValueError, RuntimeError, NotImplementedError):
+            loop.add_signal_handler(number, stopping.set)
+            handled.append(number)
+    try:
+        yield
+    finally:
+        for number in handled:
+            loop.remove_signal_handler(number)
+
+
+def _host_name() -> str:
+    """The host's name with what a Kafka topic could not be called replaced."""
+    name = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:100] or "edge"
+    try:
+        return check_name(name, what="edge name")
+    except HeadwaterError as error:
+        raise Misconfigured(f"edge.name is needed: {error}") from None
