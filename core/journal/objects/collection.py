@@ -55,7 +55,7 @@ class Collector:
         self._old_checkpoints.update(kept.ordinal for kept in self._kept[:-2])
         del self._kept[:-2]
         if not self._swept:
-            await self._sweep(boundary)
+            await self._sweep(min(boundary.seq, target.seq), boundary.checkpoint)
             self._swept = True
         gone = 0
         for seq in sorted(seq for seq in self._dead if seq < boundary.seq):
@@ -76,10 +76,14 @@ class Collector:
             return False  # stays on the list for the next round
         return True
 
-    async def _sweep(self, boundary: Boundary) -> None:
-        """What earlier writers left: below the boundary, not a fence (known by its size), not live."""
+    async def _sweep(self, below: int, first_checkpoint: int) -> None:
+        """What earlier writers left: not a fence (known by its size), and not live.
+
+        Only below our own checkpoint too: a fenced writer may find the boundary ahead of all it knows, and an
+        object that it never applied is not in its index either.
+        """
         store = self._attempts.store
-        end = wal_key(self._shard, boundary.seq)
+        end = wal_key(self._shard, below)
         after = wal_key(self._shard, FIRST_SEQ - 1)
         while True:
             page = await self._attempts.once(
@@ -101,5 +105,5 @@ class Collector:
         )
         for info in page:
             ordinal = number_of(info.key)
-            if ordinal is not None and ordinal < boundary.checkpoint:
+            if ordinal is not None and ordinal < first_checkpoint:
                 self._old_checkpoints.add(ordinal)

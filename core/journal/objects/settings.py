@@ -36,3 +36,11 @@ class ObjectJournalSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_un
     """GETs in flight for all readers of a shard together."""
     read_runs_max: int = 512
     """Runs gathered by one `read`, however small they are."""
+
+    def __post_init__(self) -> None:
+        if self.pending_bytes_max < self.flush_bytes:
+            raise ValueError("pending_bytes_max must hold at least one object of flush_bytes")
+        if self.retry_cap < self.retry_first:
+            raise ValueError("retry_cap must not be below retry_first")
+        if min(self.checkpoint_objects, self.replay_parallel, self.read_parallel) < 1:
+            raise ValueError("checkpoint_objects, replay_parallel and read_parallel begin at 1")

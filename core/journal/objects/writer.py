@@ -64,7 +64,10 @@ class ShardWriter:
             self._collector.checkpoint_is_durable(opened.found.ordinal, opened.found.seq)
         self._next_ordinal = opened.found.next
         self._checkpoint_seq = opened.found.seq
-        self._checkpoint_at = clock.monotonic()
+        # the last attempt at a checkpoint, whether or not it came to be
+        self._tried_seq, self._tried_at = opened.found.seq, clock.monotonic()
+        self._one_at_a_time = asyncio.Lock()
+        self.housekeeping_problem: str | None = None  # why the last checkpoint or collection failed
         self._queue = SubmissionQueue(
             bytes_max=settings.pending_bytes_max, durable_end=opened.log_index.end
         )
@@ -190,22 +193,24 @@ class ShardWriter:
 
     async def checkpoint(self) -> None:
         """Writes one if anything was committed since the last. Raises Unavailable, Unknown."""
-        if self._checkpoint_seq == self._head.seq:
-            return
-        head = self._head
-        self._checkpoint_at = self._clock.monotonic()
-        snapshot = Checkpoint(
-            shard=self._shard, seq=head.seq, epoch=head.epoch, digest=head.digest(),
-            index=self._index.encode(), state=self._state.snapshot(),
-        )  # fmt: skip
-        ordinal = await write_checkpoint(self._attempts, snapshot, self._next_ordinal)
-        self._next_ordinal = ordinal + 1
-        self._checkpoint_seq = snapshot.seq
-        self._collector.checkpoint_is_durable(ordinal, snapshot.seq)
+        async with self._one_at_a_time:
+            if self._checkpoint_seq == self._head.seq:
+                return
+            head = self._head
+            self._tried_seq, self._tried_at = head.seq, self._clock.monotonic()
+            snapshot = Checkpoint(
+                shard=self._shard, seq=head.seq, epoch=head.epoch, digest=head.digest(),
+                index=self._index.encode(), state=self._state.snapshot(),
+            )  # fmt: skip
+            ordinal = await write_checkpoint(self._attempts, snapshot, self._next_ordinal)
+            self._next_ordinal = ordinal + 1
+            self._checkpoint_seq = snapshot.seq
+            self._collector.checkpoint_is_durable(ordinal, snapshot.seq)
 
     async def collect(self) -> int:
         """Deletes what is dead and covered by two checkpoints; how many objects went. Raises Unavailable, Unknown."""
-        return await self._collector.collect()
+        async with self._one_at_a_time:
+            return await self._collector.collect()
 
     async def close(self) -> None:
         """Writes what was submitted, then stops. Cancel it (a timeout) to stop without: futures then get Unknown."""
@@ -294,8 +299,8 @@ class ShardWriter:
         self._in_flight = None
         self._queue.succeed(header.seq)
         self._resolve()
-        due = self._clock.monotonic() - self._checkpoint_at >= self._settings.checkpoint_interval
-        many = header.seq - self._checkpoint_seq >= self._settings.checkpoint_objects
+        due = self._clock.monotonic() - self._tried_at >= self._settings.checkpoint_interval
+        many = header.seq - self._tried_seq >= self._settings.checkpoint_objects
         if (due or many) and (self._housekeeping is None or self._housekeeping.done()):
             self._housekeeping = asyncio.get_running_loop().create_task(
                 self._keep_house(), name=f"shard-{self._shard}-housekeeping"
@@ -306,8 +311,10 @@ class ShardWriter:
         try:
             await self.checkpoint()
             await self.collect()
-        except (Unavailable, Unknown):
-            pass
+        except HeadwaterError as error:
+            self.housekeeping_problem = str(error)
+        else:
+            self.housekeeping_problem = None
 
     async def _resolution(self) -> None:
         """Returns when the next slot is resolved, or the writer has closed."""

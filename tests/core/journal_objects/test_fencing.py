@@ -245,6 +245,27 @@ def test_two_late_checkpoints_do_not_let_a_fenced_writer_move_the_boundary_apart
     simulated(story)
 
 
+def test_a_fenced_writer_that_collects_leaves_alone_what_it_has_never_seen() -> None:
+    async def story(site: Site) -> None:
+        old = await site.open()
+        for _ in range(2):
+            await fill(old, 2)
+            await old.checkpoint()
+        new = await site.open()
+        for _ in range(3):  # the boundary is now past slots that the old writer does not know
+            await fill(new, 2)
+            await new.checkpoint()
+        await new.collect()
+
+        await old.collect()
+
+        assert len(await new.journal.read(READINGS, 0, bytes_max=10_000)) == 10
+        after = await site.open()
+        assert len(await after.journal.read(READINGS, 0, bytes_max=10_000)) == 10
+
+    simulated(story)
+
+
 def test_tail_current_is_false_for_a_fenced_writer_and_closes_it() -> None:
     async def story(site: Site) -> None:
         old = await site.open()

@@ -126,7 +126,9 @@ def test_a_batch_that_does_not_follow_is_refused_and_changes_nothing() -> None:
 def test_pending_bytes_are_bounded_and_room_returns() -> None:
     async def story(site: Site) -> None:
         settings = ObjectJournalSettings(
-            flush_interval=Duration(1.0), pending_bytes_max=ByteSize(4000)
+            flush_interval=Duration(1.0),
+            flush_bytes=ByteSize(4000),
+            pending_bytes_max=ByteSize(4000),
         )
         writer = await site.open(settings=settings)
         futures = [writer.submit([batch(writer, bytes(1500))]) for _ in range(2)]
@@ -413,3 +415,34 @@ def test_retention_says_where_the_log_should_start_by_size_and_by_age() -> None:
         assert journal.start_for_retention(READINGS, oldest_ms=10**6) == 4
 
     simulated(story)
+
+
+def test_a_checkpoint_that_fails_is_named_and_stops_no_commit() -> None:
+    async def story(site: Site) -> None:
+        settings = ObjectJournalSettings(flush_interval=Duration(0.01), checkpoint_objects=3)
+        store = site.store()
+        writer = await site.open(store, settings=settings)
+        store.script("put_if_absent", "checkpoint/", Fault.SLOW_DOWN)
+        await fill(writer, 3)
+        await asyncio.sleep(1)
+        assert "503" in (writer.housekeeping_problem or "")
+
+        await fill(writer, 3)
+        await asyncio.sleep(1)
+        assert writer.housekeeping_problem is None
+        assert len(site.keys("checkpoint/")) == 1
+
+    simulated(story)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"pending_bytes_max": ByteSize(10)},
+        {"retry_cap": Duration(0.001)},
+        {"checkpoint_objects": 0},
+    ],
+)
+def test_limits_that_contradict_one_another_are_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError):
+        ObjectJournalSettings(**wrong)  # type: ignore[arg-type]
