@@ -24,6 +24,7 @@ a fresh producer id: loss cannot be undone, a duplicate can be seen by its addre
 the last four clusters are kept, so that going back resumes where that cluster stood.
 
     partition.py   what one partition does next; sans-I/O              verdicts.py  what an answer says about the data
+    supply.py      a batch on its way                                  evidence.py  what is known about the cloud
     cutting.py     journal commits into batches of another cut         cursor.py    what must survive, in one small file
     placement.py   which cloud partition, which producer id            readback.py  finding own addresses in the cloud
     feeding.py     journal to cutters under a byte budget              link.py      one connection to one leader, pipelined

@@ -17,7 +17,7 @@ from ...core.compression import Compression
 from ...core.errors import Refused
 from ...core.record import ADDRESS_HEADER, LOG_HEADER, StoredRecord, TopicPartition
 from .cursor import Era
-from .partition import Cut
+from .supply import Cut
 
 # The two header keys, their and the values' lengths, an offset of up to 12 digits.
 _HEADER_OVERHEAD_BYTES = len(ADDRESS_HEADER) + len(LOG_HEADER) + 4 + 12

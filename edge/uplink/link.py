@@ -29,8 +29,8 @@ from ...core.kafka.messages.produce import (
 from ...core.record import TopicPartition
 from .cluster import Connection, describe
 from .lane import Lane
-from .partition import Cut
 from .settings import UplinkSettings
+from .supply import Cut
 
 _log = structlog.get_logger()
 

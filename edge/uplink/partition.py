@@ -28,10 +28,11 @@ from __future__ import annotations
 
 import enum
 from collections import deque
-from typing import NamedTuple, Protocol
 
 from ...core.backoff import Backoff
 from .cursor import EPOCH_MAX, Era, PartitionCursor
+from .evidence import Described, Found, Notice, Refusal
+from .supply import Cut, Supply
 from .verdicts import Verdict, verdict
 
 # Far below a day, after which Kafka forgets a silent producer (producer.id.expiration.ms, 24 h).
@@ -62,79 +63,6 @@ class Stage(enum.Enum):
     SETTLE = "settling"
     DECLARE = "declaring a loss"
     ERA = "beginning an era"
-
-
-class Described(NamedTuple):
-    """What DescribeProducers says of our producer id."""
-
-    epoch: int
-    last_sequence: int
-
-
-class Found(NamedTuple):
-    """What reading back from `floor` to the high watermark found: one past the highest own offset, if any.
-
-    `last`: the newest batch of our producer id. `truncated`: the cloud no longer holds all from `floor` on.
-    """
-
-    next_offset: int | None
-    cloud_offset: int
-    truncated: bool = False
-    last: Described | None = None
-
-
-class Refusal(NamedTuple):
-    first: int
-    last: int
-    code: int
-    detail: str
-
-
-class Notice(NamedTuple):
-    """Something an operator should read in the log."""
-
-    event: str
-    detail: str
-
-
-class Cut:
-    """A batch as it goes out, kept as the same bytes until it is acknowledged or given up."""
-
-    __slots__ = ("code", "count", "era", "first", "flying", "message", "payload")
-
-    def __init__(self, first: int, count: int, era: Era, payload: bytes) -> None:
-        self.first = first
-        self.count = count
-        self.era = era
-        self.payload = payload
-        self.flying = False
-        self.code: int | None = None  # of the answer, where it was not success
-        self.message = ""
-
-    @property
-    def next_offset(self) -> int:
-        return self.first + self.count
-
-
-class Supply(Protocol):
-    """Records of one partition, in offset order, from the journal."""
-
-    @property
-    def first(self) -> int | None:
-        """The offset that `cut` would begin with; None where nothing is at hand."""
-
-    @property
-    def wanted(self) -> int:
-        """The next offset to be fed."""
-
-    def ripe(self, now: float) -> bool:
-        """Enough for a full batch, or waited long enough."""
-
-    def cut(self, era: Era, *, records_max: int, plain: bool) -> Cut:
-        """A batch from `first` on, of offsets without a hole."""
-
-    def restart(self, offset: int) -> None:
-        """Drop what is at hand; want `offset` next."""
 
 
 class PartitionFlow:

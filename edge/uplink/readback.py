@@ -28,7 +28,7 @@ from ...core.kafka.messages.list_offsets import (
 from ...core.record import ADDRESS_HEADER, LOG_HEADER, StoredRecord, TopicPartition
 from .cluster import Cluster, check
 from .cutting import Origin
-from .partition import Described, Found
+from .evidence import Described, Found
 
 # Of one answer: two links' worth of a batch; read back is rare and must not crowd out what is live.
 _FETCH_BYTES = 1024 * 1024

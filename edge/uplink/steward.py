@@ -29,10 +29,10 @@ from ...core.record import GAPS_STREAM, TopicPartition
 from .cluster import Cluster, check, describe
 from .cursor import Era, PartitionCursor
 from .cutting import Origin
+from .evidence import Described
 from .feeding import UplinkJournal
 from .keeper import Keeper
 from .lane import Lane, Route
-from .partition import Described
 from .placement import place
 from .readback import LATEST, cloud_offset, read_back
 from .settings import UplinkSettings

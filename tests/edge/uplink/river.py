@@ -21,6 +21,7 @@ from headwater.core.record import ADDRESS_HEADER, Record, StoredRecord, TopicPar
 from headwater.core.units import Duration
 from headwater.edge.uplink import CursorStore, Uplink, UplinkSettings, UplinkStatus, tcp_dialer
 from headwater.edge.uplink.cluster import Cluster, Connection
+from headwater.edge.uplink.feeding import UplinkJournal
 
 R = TypeVar("R", bound=Message)
 LOG = "00112233aabbccdd"
@@ -145,18 +146,19 @@ class River:
         self.port = port
         self._settings = settings(**changes)
 
-    def uplink(self) -> Uplink:
+    def uplink(self, journal: UplinkJournal | None = None) -> Uplink:
         plain = tcp_dialer(EDGE, self._settings)
 
         async def dial(host: str, port: int) -> Connection:
             return Breaking(await plain(host, port), self)
 
+        journal = journal or self.journal
         return Uplink(
-            self.journal,
+            journal,
             self._settings,
             edge=EDGE,
             bootstrap=[("127.0.0.1", self.port)],
-            store=CursorStore(SystemDisk(), self._directory, log_id=LOG),
+            store=CursorStore(SystemDisk(), self._directory, log_id=journal.log_id),
             clock=SystemClock(),
             rng=self.rng,
             on_refused=self._refuse,
@@ -167,8 +169,8 @@ class River:
         self.refused.append((partition, first, last, detail))
 
     @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator[Uplink]:
-        uplink = self.uplink()
+    async def running(self, journal: UplinkJournal | None = None) -> AsyncIterator[Uplink]:
+        uplink = self.uplink(journal)
         task = asyncio.create_task(uplink.run())
         try:
             yield uplink

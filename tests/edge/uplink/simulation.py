@@ -28,7 +28,9 @@ from typing import NamedTuple
 from headwater.core.backoff import Backoff
 from headwater.core.kafka.errors import ErrorCode
 from headwater.edge.uplink.cursor import Era, PartitionCursor
-from headwater.edge.uplink.partition import Cut, Described, Found, Need, PartitionFlow
+from headwater.edge.uplink.evidence import Described, Found
+from headwater.edge.uplink.partition import Need, PartitionFlow
+from headwater.edge.uplink.supply import Cut
 
 MASK = 2**31 - 1
 LATE_COPIES_S = 4.0

@@ -10,7 +10,7 @@ from headwater.core.compression import Compression
 from headwater.core.record import ADDRESS_HEADER, LOG_HEADER, Record, StoredRecord, TopicPartition
 from headwater.edge.uplink.cursor import Era
 from headwater.edge.uplink.cutting import CutLimits, Cutter, Origin
-from headwater.edge.uplink.partition import Cut
+from headwater.edge.uplink.supply import Cut
 
 SOURCE = TopicPartition("readings", 2)
 ORIGIN = Origin("edge-1", "00112233aabbccdd")

@@ -9,15 +9,9 @@ import pytest
 from headwater.core.backoff import Backoff
 from headwater.core.kafka.errors import ErrorCode
 from headwater.edge.uplink.cursor import EPOCH_MAX, Era, PartitionCursor
-from headwater.edge.uplink.partition import (
-    LATE_COPIES_S,
-    PROVEN_S,
-    Cut,
-    Described,
-    Found,
-    Need,
-    PartitionFlow,
-)
+from headwater.edge.uplink.evidence import Described, Found
+from headwater.edge.uplink.partition import LATE_COPIES_S, PROVEN_S, Need, PartitionFlow
+from headwater.edge.uplink.supply import Cut
 
 from .simulation import Journal, Supply
 

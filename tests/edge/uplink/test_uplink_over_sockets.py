@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
 
-from headwater.core.record import TopicPartition
+from headwater.core.clock import SystemClock
+from headwater.core.disk import SystemDisk
+from headwater.core.journal.files import FileJournal, FileJournalSettings
+from headwater.core.record import LOG_HEADER, Record, TopicPartition
 from headwater.core.units import ByteSize
 from headwater.edge.uplink import UplinkMetrics
 from tests.cloud.broker.running import run, started
@@ -226,3 +230,33 @@ def test_metrics_tell_the_backlog(tmp_path: Path) -> None:
     labels = {"stream": "readings", "partition": "0"}
     assert registry.get_sample_value("headwater_uplink_backlog_records", labels) == 10
     assert registry.get_sample_value("headwater_uplink_connected") == 0
+
+
+def test_the_edges_own_journal_goes_up_whole(tmp_path: Path) -> None:
+    sources = [TopicPartition("readings", n) for n in range(12)]
+
+    async def body(port: int) -> None:
+        river = River(tmp_path, port, partitions=3)
+        journal = FileJournal.open(
+            str(tmp_path / "journal"),
+            disk=SystemDisk(),
+            clock=SystemClock(),
+            settings=FileJournalSettings(),
+            rng=random.Random(1),
+        )
+        with contextlib.closing(journal):
+            for turn in range(30):
+                for source in sources:
+                    journal.append(source, Record(1_700_000_000_000 + turn, b"k", b"v" * turn))
+                commit = journal.seal()
+                assert commit is not None
+                commit.write()
+                journal.complete(commit)
+            async with river.running(journal) as uplink:
+                await river.drained(uplink)
+        stored = [r for each in (await river.stored("readings")).values() for r in each]
+        for source in sources:
+            assert addresses(stored, source) == list(range(30))
+        assert {dict(r.headers)[LOG_HEADER] for r in stored} == {journal.log_id.encode()}
+
+    _against("headwater", tmp_path, body)
