@@ -1,18 +1,23 @@
-"""Leader epochs: not used, and consistently so.
+"""Leader epochs: constant, and consistently so.
 
 An epoch lets a reader notice that a new leader cut back what the old one had shown. Here nothing is shown before it is
-durable and nothing durable is ever cut back, so there is nothing to notice: Metadata, ListOffsets and stored batches say -1,
-clients then never ask. A client that does come with an epoch learnt it elsewhere (another cluster at this address): it is
-told that we do not know it and looks at Metadata again. OffsetForLeaderEpoch answers that whatever was read under any
-epoch is still there, up to the end of the log.
+durable and nothing durable is ever cut back, so there is nothing to notice: the epoch is 0 for ever, in Metadata,
+ListOffsets, stored batches and OffsetForLeaderEpoch alike. (Not -1, "no epoch": librdkafka sends 0 in its place to a broker
+whose Metadata reaches version 9, and must then not be told that 0 is unknown.)
+
+A client that comes with a larger epoch learnt it elsewhere (another cluster at this address): it is told that we do not
+know it, and looks at Metadata again.
 """
 
 from __future__ import annotations
 
 from ...core.kafka.errors import ErrorCode
 
-NO_EPOCH = -1
+LEADER_EPOCH = 0
 
 
 def check_epoch(current_leader_epoch: int) -> ErrorCode:
-    return ErrorCode.NONE if current_leader_epoch < 0 else ErrorCode.UNKNOWN_LEADER_EPOCH
+    """What a client believes the current epoch to be; -1 where it has no opinion."""
+    if current_leader_epoch > LEADER_EPOCH:
+        return ErrorCode.UNKNOWN_LEADER_EPOCH
+    return ErrorCode.NONE

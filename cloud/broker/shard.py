@@ -34,7 +34,7 @@ from ...core.journal.reading import Bounds
 from ...core.kafka.errors import ErrorCode
 from ...core.objectstore import ObjectStore
 from ...core.record import TopicPartition
-from .epochs import NO_EPOCH
+from .epochs import LEADER_EPOCH
 from .events import AnyEvent, TimeMarked, encode_event
 from .inflight import Commit, Inflight
 from .producers import Producer, Verdict
@@ -169,7 +169,7 @@ class Shard:
         if verdict is not Verdict.ACCEPTED:
             return _rejected(verdict, tp, header)
         base_offset = self.writer.next_offset(tp)
-        data = rebase(batch, base_offset=base_offset, leader_epoch=NO_EPOCH)
+        data = rebase(batch, base_offset=base_offset, leader_epoch=LEADER_EPOCH)
         commit = self._submit([Batch(tp, data)])
         self._inflight.add(tp, durable, header, base_offset=base_offset, commit=commit)
         if header.producer_id >= 0:

@@ -18,7 +18,7 @@ from ....core.kafka.messages.list_offsets import (
 )
 from ....core.record import TopicPartition
 from ..answer import Answer
-from ..epochs import check_epoch
+from ..epochs import LEADER_EPOCH, check_epoch
 from ..node import Asker, Node
 from ..shard import Shard
 
@@ -89,7 +89,10 @@ async def _answer(
             partition_index=tp.partition, error_code=ErrorCode.KAFKA_STORAGE_ERROR
         )
     return ListOffsetsPartitionResponse(
-        partition_index=tp.partition, timestamp=timestamp, offset=offset
+        partition_index=tp.partition,
+        timestamp=timestamp,
+        offset=offset,
+        leader_epoch=LEADER_EPOCH if offset >= 0 else -1,
     )
 
 

@@ -2,7 +2,7 @@
 
 Versions 0 to 12. In 0 an empty list means all topics, from 1 null does; from 4 a client can decline auto-creation; from 10
 topic ids; in 12 a topic may be asked for by id alone. A topic made here is waited for, so the first answer names its
-leaders and clients need no second round. Leader epochs are -1 (epochs.py).
+leaders and clients need no second round. Leader epochs are constant (epochs.py).
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from ....core.kafka.primitives import ZERO_UUID
 from ....core.record import GAPS_STREAM, TopicPartition
 from ..answer import Answer
 from ..creation import create_automatically
+from ..epochs import LEADER_EPOCH
 from ..node import Asker, Node
 from ..shards import CONTROLLER
 from ..topics import Topic
@@ -83,7 +84,11 @@ def _describe(node: Node, topic: Topic) -> MetadataResponseTopic:
 def _partition(node: Node, number: int, shard: int) -> MetadataResponsePartition:
     leader = node.membership.owner(shard).node_id
     return MetadataResponsePartition(
-        partition_index=number, leader_id=leader, replica_nodes=(leader,), isr_nodes=(leader,)
+        partition_index=number,
+        leader_id=leader,
+        leader_epoch=LEADER_EPOCH,
+        replica_nodes=(leader,),
+        isr_nodes=(leader,),
     )
 
 

@@ -12,7 +12,7 @@ from ....core.kafka.messages.offset_for_leader_epoch import (
 )
 from ....core.record import TopicPartition
 from ..answer import Answer
-from ..epochs import check_epoch
+from ..epochs import LEADER_EPOCH, check_epoch
 from ..node import Asker, Node
 
 
@@ -42,6 +42,8 @@ def _answer(node: Node, tp: TopicPartition, asked: OffsetForLeaderPartition) -> 
         error = check_epoch(asked.current_leader_epoch)
     if error is not ErrorCode.NONE or shard is None:
         return EpochEndOffset(error_code=error, partition=tp.partition)
+    if asked.leader_epoch != LEADER_EPOCH:  # never was here: -1, which is Kafka's "no such epoch"
+        return EpochEndOffset(partition=tp.partition)
     return EpochEndOffset(
-        partition=tp.partition, leader_epoch=asked.leader_epoch, end_offset=shard.bounds(tp).end
+        partition=tp.partition, leader_epoch=LEADER_EPOCH, end_offset=shard.bounds(tp).end
     )

@@ -60,7 +60,6 @@ METADATA = encode_request(MetadataRequest(), 1, correlation_id=5, client_id="c")
         (struct.pack(">i", -1), "oversized"),
         (frame(b""), "malformed"),
         (frame(b"\0\x03\0\x01"), "malformed"),
-        (frame(METADATA[4:] + b"junk"), "malformed"),
         (frame(METADATA[4:-2]), "malformed"),
         (frame(struct.pack(">hhih", 3, 1, 1, 5) + b"\xff\xff\xff\xff\xff"), "malformed"),
         (frame(struct.pack(">hhih", 3, 99, 1, -1) + b"\0"), "unsupported"),
@@ -90,6 +89,14 @@ async def test_a_version_of_the_future_is_answered_with_the_list(running: Runnin
     assert {api.api_key for api in answer.api_keys} == set(REQUESTS)
     writer.write(encode_request(ApiVersionsRequest(), 4, correlation_id=43, client_id="c"))
     assert len(await reader.readexactly(8)) == 8, "the connection lives"
+    writer.close()
+
+
+@over_broker
+async def test_bytes_behind_a_request_are_let_pass_as_kafka_does(running: Running) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", running.broker.port)
+    writer.write(frame(METADATA[4:] + b"\1\0\0"))
+    assert await reader.readexactly(4)
     writer.close()
 
 

@@ -229,7 +229,7 @@ async def test_deleted_records_are_out_of_range_and_the_rest_stays(running: Runn
 
 
 @over_broker
-async def test_epochs_are_unknown_and_nothing_was_ever_cut_back(running: Running) -> None:
+async def test_there_is_one_epoch_and_nothing_of_it_was_ever_cut_back(running: Running) -> None:
     connection = await running.topic()
     await produce(connection, batch_of(b"0", b"1"))
 
@@ -242,7 +242,8 @@ async def test_epochs_are_unknown_and_nothing_was_ever_cut_back(running: Running
         part = answer.topics[0].partitions[0]
         return part.error_code, part.leader_epoch, part.end_offset
 
-    assert await ask(-1, 3) == (0, 3, 2)
+    assert await ask(0, 0) == await ask(-1, 0) == (0, 0, 2)
+    assert await ask(0, 3) == (0, -1, -1)
     assert (await ask(3, 3))[0] == ErrorCode.UNKNOWN_LEADER_EPOCH
 
 

@@ -82,7 +82,7 @@ async def test_a_topic_is_made_once_and_described(running: Running) -> None:
         (1, me),
         (2, me),
     ]
-    assert all(p.leader_epoch == -1 for p in topic.partitions)
+    assert all(p.leader_epoch == 0 for p in topic.partitions)
 
 
 @over_broker
