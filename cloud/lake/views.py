@@ -1,0 +1,166 @@
+"""The views an analyst sees, as SQL over the files that the tables' logs name. Files that no log names do not exist.
+
+readings       every record of every stream but internal ones (`_…`): address, times, payload as text
+<stream>       one per stream, its decoded columns; dead letters left out
+dead_letters   what could not be decoded, of all streams: why, and the bytes
+gaps           losses that an edge declared
+edges          how far each edge's partitions are in the lake
+lake.<stream>  a table as it is, dead letters included
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from ...core.record import GAPS_STREAM
+from .delta import Field, Snapshot
+from .positions import parse_edge
+
+_SQL_TYPES = {
+    "string": "VARCHAR",
+    "long": "BIGINT",
+    "integer": "INTEGER",
+    "short": "SMALLINT",
+    "byte": "TINYINT",
+    "double": "DOUBLE",
+    "float": "FLOAT",
+    "boolean": "BOOLEAN",
+    "timestamp": "TIMESTAMPTZ",
+    "date": "DATE",
+    "binary": "BLOB",
+}
+
+# The columns of `readings`; every table that a sink made has them.
+READINGS = (
+    Field("device", "string"),
+    Field("topic", "string"),
+    Field("ts", "timestamp"),
+    Field("ts_source", "string"),
+    Field("arrival", "timestamp"),
+    Field("edge", "string"),
+    Field("stream", "string"),
+    Field("partition", "integer"),
+    Field("offset", "long"),
+    Field("log", "string"),
+    Field("payload", "string"),
+    Field("error", "string"),
+)
+_DEAD = (*READINGS, Field("payload_raw", "binary"))
+_OWN_VIEWS = ("readings", "dead_letters", "gaps", "edges")
+_LAYOUT = "day"
+
+SCHEMA = "lake"
+
+
+def quote(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
+
+
+def view_statements(tables: Mapping[str, Snapshot], *, location: str, sql: str | None) -> list[str]:
+    """`sql` is the question to be asked: files of streams that it cannot mean are not opened."""
+    wanted = {name: table for name, table in tables.items() if _may_mean(sql, name)}
+    statements = [f"CREATE SCHEMA {SCHEMA}"]
+    for name, table in wanted.items():
+        select = _table_select(table, location)
+        statements.append(f"CREATE VIEW {SCHEMA}.{quote(name)} AS {select}")
+    taken = {name.casefold() for name in _OWN_VIEWS}
+    for name, table in wanted.items():
+        own = _free(name, taken)
+        columns = ", ".join(quote(f.name) for f in _columns(table) if f.name != "error")
+        statements.append(
+            f"CREATE VIEW {quote(own)} AS SELECT {columns} FROM {SCHEMA}.{quote(name)} "
+            "WHERE error IS NULL"
+        )
+    readings = [name for name in wanted if not name.startswith("_")]
+    statements += [
+        f"CREATE VIEW readings AS {_union(readings, READINGS)}",
+        f"CREATE VIEW dead_letters AS {_union(wanted, _DEAD)} WHERE error IS NOT NULL",
+        f"CREATE VIEW gaps AS {_gaps(GAPS_STREAM in wanted)}",
+        f"CREATE VIEW edges AS {_edges(tables)}",
+    ]
+    return statements
+
+
+def _may_mean(sql: str | None, name: str) -> bool:
+    """Views over all streams, and whatever lists views, mean all of them."""
+    if sql is None:
+        return True
+    lowered = sql.casefold()
+    if any(word in lowered for word in ("readings", "dead_letters", "show", "schema", "duckdb_")):
+        return True
+    return name.casefold() in lowered or (name == GAPS_STREAM and "gaps" in lowered)
+
+
+def _free(name: str, taken: set[str]) -> str:
+    """DuckDB does not tell upper from lower case; streams do."""
+    candidate, number = name, 1
+    while candidate.casefold() in taken:
+        number += 1
+        candidate = f"{name}_{number}"
+    taken.add(candidate.casefold())
+    return candidate
+
+
+def _columns(table: Snapshot) -> list[Field]:
+    return [field for field in table.schema.fields if field.name != _LAYOUT]
+
+
+def _empty(fields: Iterable[Field]) -> str:
+    """No rows of the right columns: they exist even where no file has them yet."""
+    nulls = ", ".join(
+        f"NULL::{_SQL_TYPES.get(str(field.type), 'VARCHAR')} AS {quote(field.name)}"
+        for field in fields
+    )
+    return f"SELECT {nulls} WHERE false"
+
+
+def _table_select(table: Snapshot, location: str) -> str:
+    fields = _columns(table)
+    columns = ", ".join(quote(field.name) for field in fields)
+    if not table.files:
+        return _empty(fields)
+    files = ", ".join(text(path) for path in _paths(table, location))
+    read = f"read_parquet([{files}], union_by_name = true, hive_partitioning = false)"
+    return f"SELECT {columns} FROM ({_empty(fields)} UNION ALL BY NAME SELECT * FROM {read})"
+
+
+def _paths(table: Snapshot, location: str) -> Iterator[str]:
+    for add in table.files.values():
+        path = add.file_path
+        absolute = "://" in path or path.startswith("/")
+        yield path if absolute else f"{location.rstrip('/')}/{table.table}/{path}"
+
+
+def _union(names: Iterable[str], fields: Iterable[Field]) -> str:
+    fields = list(fields)
+    columns = ", ".join(quote(field.name) for field in fields)
+    parts = [_empty(fields)]
+    parts += [f"SELECT {columns} FROM {SCHEMA}.{quote(name)}" for name in names]
+    return f"SELECT * FROM ({' UNION ALL '.join(parts)})"
+
+
+def _gaps(known: bool) -> str:
+    source = f"{SCHEMA}.{quote(GAPS_STREAM)}" if known else f"({_empty(READINGS)})"
+    texts = [f"payload->>'{name}' AS {quote(name)}" for name in ("edge", "log", "stream")]
+    numbers = [
+        f"(payload->>'{name}')::BIGINT AS {quote(name)}" for name in ("partition", "first", "last")
+    ]
+    more = ["payload->>'reason' AS reason", "payload->>'detail' AS detail", "arrival AS declared"]
+    return f"SELECT {', '.join(texts + numbers + more)} FROM {source} WHERE error IS NULL"
+
+
+def _edges(tables: Mapping[str, Snapshot]) -> str:
+    rows = [
+        f"({text(place.edge)}, {text(place.log)}, {text(place.stream)}, {place.partition}, {txn.version})"
+        for table in tables.values()
+        for txn in table.txns.values()
+        if (place := parse_edge(txn.app_id))
+    ]
+    names = 'edge, log, stream, "partition", next_offset'
+    if not rows:
+        return f"SELECT * FROM (VALUES ('', '', '', 0, 0)) t({names}) WHERE false"
+    return f"SELECT * FROM (VALUES {', '.join(rows)}) t({names})"
