@@ -94,6 +94,19 @@ def over_broker(
     return test
 
 
+async def until(condition: Callable[[], object]) -> None:
+    """Turns of the loop until it holds; the test fails when it never does."""
+    for _ in range(20_000):
+        if condition():
+            return
+        await asyncio.sleep(0)
+    for _ in range(1_000):  # what needs the kernel needs real time
+        if condition():
+            return
+        await asyncio.sleep(0.005)
+    raise AssertionError("it never came to be")
+
+
 class Running:
     def __init__(self, broker: Broker, store: HeldStore) -> None:
         self.broker = broker
@@ -173,7 +186,7 @@ async def started(
         await opened.close()
 
 
-def batch_of(*values: bytes, timestamp: int = 1_000, **producer: int) -> bytes:
+def batch_of(*values: bytes, timestamp: int = 1_000, **producer: Any) -> bytes:
     """One batch; the timestamps are `timestamp`, `timestamp` + 1, …"""
     return encode_batch([Record(timestamp + n, None, v) for n, v in enumerate(values)], **producer)
 
@@ -209,7 +222,7 @@ def fetch_of(
     partition_bytes_max: int = 1 << 20,
     wait_ms: int = 0,
     bytes_min: int = 1,
-    **session: int,
+    **session: Any,
 ) -> FetchRequest:
     """Partition n from offset n of the list on."""
     parts = [

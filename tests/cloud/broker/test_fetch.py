@@ -33,6 +33,7 @@ from .running import (
     produce,
     produce_of,
     records_in,
+    until,
     values_in,
 )
 
@@ -147,16 +148,11 @@ async def test_a_reader_that_leaves_gives_everything_back(running: Running) -> N
     await produce(other, batch_of(b"a"))
     waiting = connection.submit(fetch_of(0, wait_ms=60_000, bytes_min=1 << 20))
     budget = running.broker.node.fetch_budget
-    while not budget.held:
-        await asyncio.sleep(0)
+    await until(lambda: budget.held)
     await connection.close()
     with pytest.raises(Exception, match="closed"):
         await waiting
-    for _ in range(100):
-        if not budget.held:
-            break
-        await asyncio.sleep(0.005)
-    assert budget.held == 0
+    await until(lambda: not budget.held)
 
 
 def test_readers_share_a_small_memory_and_all_are_served() -> None:
@@ -252,12 +248,7 @@ async def test_draining_sends_waiting_readers_home(running: Running) -> None:
     connection = await running.topic()
     waiting = connection.submit(fetch_of(0, wait_ms=60_000))
     producing = connection.submit(produce_of(batch_of(b"last")))
-    await producing_is_taken(running)
+    await until(lambda: running.broker.node.produce_budget.held)
     await running.broker.close()
     await waiting
     assert (await producing).responses[0].partition_responses[0].error_code == 0
-
-
-async def producing_is_taken(running: Running) -> None:
-    while not running.broker.node.produce_budget.held:
-        await asyncio.sleep(0)

@@ -25,6 +25,7 @@ from .running import (
     produce_of,
     run,
     started,
+    until,
     values_in,
 )
 
@@ -38,8 +39,7 @@ async def test_an_answer_means_that_the_object_is_in_the_store(running: Running)
     connection = await running.topic()
     running.store.hold()
     answer = connection.submit(produce_of(batch_of(b"a", b"b")))
-    while not running.broker.node.produce_budget.held:
-        await asyncio.sleep(0)
+    await until(lambda: running.broker.node.produce_budget.held)
     assert not answer.done()
     assert (await fetch(await running.connect(), 0))[0].high_watermark == 0
     running.store.release()
@@ -56,8 +56,8 @@ async def test_requests_behind_one_that_waits_go_into_the_same_object(running: R
     running.store.hold()
     blocker = connection.submit(produce_of(batch_of(b"blocker")))
     answers = [connection.submit(produce_of(batch_of(b"%d" % n))) for n in range(20)]
-    while running.broker.node.produce_budget.held < 21 * len(batch_of(b"1")):
-        await asyncio.sleep(0)
+    all_held = 21 * len(batch_of(b"1"))
+    await until(lambda: running.broker.node.produce_budget.held >= all_held)
     before = running.broker.node.shards.controller
     assert before is not None
     seq = before.writer.seq
@@ -84,8 +84,7 @@ async def test_a_duplicate_of_a_batch_under_way_shares_its_fate(running: Running
     connection, other = await running.topic(), await running.connect()
     running.store.hold()
     original = connection.submit(produce_of(numbered(0, b"a")))
-    while not running.broker.node.produce_budget.held:
-        await asyncio.sleep(0)
+    await until(lambda: running.broker.node.produce_budget.held)
     retry = other.submit(produce_of(numbered(0, b"a"), timeout_ms=30))
     timed_out = (await retry).responses[0].partition_responses[0]
     assert timed_out.error_code == ErrorCode.REQUEST_TIMED_OUT, "not answered before the original"
@@ -133,8 +132,7 @@ async def test_describe_producers_waits_for_what_is_under_way(running: Running) 
     await produce(connection, numbered(0, b"a"))
     running.store.hold()
     connection.submit(produce_of(numbered(1, b"b", b"c")))
-    while not running.broker.node.produce_budget.held:
-        await asyncio.sleep(0)
+    await until(lambda: running.broker.node.produce_budget.held)
     question = asyncio.ensure_future(last_sequences(running))
     await asyncio.sleep(0.02)
     assert not question.done(), "2 may be durable or not: nothing can be told yet"
@@ -273,8 +271,7 @@ def test_a_node_that_holds_enough_reads_no_more_records_but_goes_on_answering() 
             connection.submit(produce_of(batch_of(value), timeout_ms=60_000)) for _ in range(30)
         ]
         budget = running.broker.node.produce_budget
-        while not budget.full:
-            await asyncio.sleep(0)
+        await until(lambda: budget.full)
         assert (await fetch(other, 0))[0].error_code == 0, "readers are not held up"
         await asyncio.sleep(0.02)
         assert budget.held <= 1_000_000 + 2 * len(value), "at most the limit and one more"

@@ -36,30 +36,35 @@ def batches(*spans: tuple[int, int], epoch: int = 0) -> Producer:
 
 
 @pytest.mark.parametrize(
-    ("known", "epoch", "first", "last", "verdict", "offset"),
+    ("known", "epoch", "sequences", "verdict", "offset"),
     [
-        (None, 0, 0, 4, Verdict.ACCEPTED, None),
-        (None, 3, 777, 778, Verdict.ACCEPTED, None),  # unknown id: any first sequence
-        (batches((0, 4)), 0, 5, 9, Verdict.ACCEPTED, None),
-        (batches((0, 4)), 0, 0, 4, Verdict.DUPLICATE, 1000),
-        (batches((0, 4), (5, 9)), 0, 0, 4, Verdict.DUPLICATE, 1000),
-        (batches((0, 4), (5, 9)), 0, 5, 9, Verdict.DUPLICATE, 1005),
-        (batches((0, 4)), 0, 6, 9, Verdict.OUT_OF_ORDER, None),  # a hole
-        (batches((0, 4)), 0, 0, 3, Verdict.OUT_OF_ORDER, None),  # cut differently
-        (batches((0, 4)), 0, 3, 9, Verdict.OUT_OF_ORDER, None),  # overlaps
-        (batches((0, 4), epoch=2), 1, 5, 6, Verdict.STALE_EPOCH, None),
-        (batches((0, 4), epoch=2), 3, 0, 1, Verdict.ACCEPTED, None),
-        (batches((0, 4), epoch=2), 3, 5, 6, Verdict.OUT_OF_ORDER, None),
-        (batches((9, SEQUENCE_MAX)), 0, 0, 1, Verdict.ACCEPTED, None),  # wraps at 2^31-1
-        (batches((SEQUENCE_MAX - 1, 3)), 0, 4, 5, Verdict.ACCEPTED, None),
-        (batches((SEQUENCE_MAX - 1, 3)), 0, SEQUENCE_MAX - 1, 3, Verdict.DUPLICATE, None),
-        (batches(*((i, i) for i in range(6))), 0, 1, 1, Verdict.DUPLICATE, 1001),
-        (batches(*((i, i) for i in range(6))), 0, 0, 0, Verdict.OUT_OF_ORDER, None),  # the sixth
+        (None, 0, (0, 4), Verdict.ACCEPTED, None),
+        (None, 3, (777, 778), Verdict.ACCEPTED, None),  # unknown id: any first sequence
+        (batches((0, 4)), 0, (5, 9), Verdict.ACCEPTED, None),
+        (batches((0, 4)), 0, (0, 4), Verdict.DUPLICATE, 1000),
+        (batches((0, 4), (5, 9)), 0, (0, 4), Verdict.DUPLICATE, 1000),
+        (batches((0, 4), (5, 9)), 0, (5, 9), Verdict.DUPLICATE, 1005),
+        (batches((0, 4)), 0, (6, 9), Verdict.OUT_OF_ORDER, None),  # a hole
+        (batches((0, 4)), 0, (0, 3), Verdict.OUT_OF_ORDER, None),  # cut differently
+        (batches((0, 4)), 0, (3, 9), Verdict.OUT_OF_ORDER, None),  # overlaps
+        (batches((0, 4), epoch=2), 1, (5, 6), Verdict.STALE_EPOCH, None),
+        (batches((0, 4), epoch=2), 3, (0, 1), Verdict.ACCEPTED, None),
+        (batches((0, 4), epoch=2), 3, (5, 6), Verdict.OUT_OF_ORDER, None),
+        (batches((9, SEQUENCE_MAX)), 0, (0, 1), Verdict.ACCEPTED, None),  # wraps at 2^31-1
+        (batches((SEQUENCE_MAX - 1, 3)), 0, (4, 5), Verdict.ACCEPTED, None),
+        (batches((SEQUENCE_MAX - 1, 3)), 0, (SEQUENCE_MAX - 1, 3), Verdict.DUPLICATE, None),
+        (batches(*((i, i) for i in range(6))), 0, (1, 1), Verdict.DUPLICATE, 1001),
+        (batches(*((i, i) for i in range(6))), 0, (0, 0), Verdict.OUT_OF_ORDER, None),  # the sixth
     ],
 )
 def test_a_batch_is_judged_by_its_first_sequence(
-    known: Producer | None, epoch: int, first: int, last: int, verdict: Verdict, offset: int | None
+    known: Producer | None,
+    epoch: int,
+    sequences: tuple[int, int],
+    verdict: Verdict,
+    offset: int | None,
 ) -> None:
+    first, last = sequences
     judgement = judge(known, epoch=epoch, first_sequence=first, last=last)
     assert judgement.verdict is verdict
     if offset is not None:

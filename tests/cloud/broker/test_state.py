@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ from headwater.core.record import Record, TopicPartition
 TP = TopicPartition("readings", 0)
 
 
-def batch(tp: TopicPartition, base: int, count: int = 1, **producer: int) -> Batch:
+def batch(tp: TopicPartition, base: int, count: int = 1, **producer: Any) -> Batch:
     records = [Record(1000 + base + n, None, b"v") for n in range(count)]
     return Batch(tp, encode_batch(records, base_offset=base, **producer))
 

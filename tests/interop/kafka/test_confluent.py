@@ -12,7 +12,11 @@ from .running import BrokerThread, broker_thread
 
 confluent_kafka = pytest.importorskip("confluent_kafka")
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition  # noqa: E402
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic  # noqa: E402
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # noqa: E402
+    AdminClient,
+    ConfigResource,
+    NewTopic,
+)
 
 pytestmark = pytest.mark.interop
 
