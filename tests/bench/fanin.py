@@ -7,6 +7,7 @@ taken within a round, and the median over the rounds is what is told, with the l
 from __future__ import annotations
 
 import json
+import math
 import statistics
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from typing import NamedTuple
 from headwater.demo.daemon import DaemonFailed
 
 from .contenders import HEADWATER, LOAD_CORE, MOSQUITTO, Contender, Running
+from .process import device_written_bytes
 
 CONNECTIONS = 100
 PAYLOAD_BYTES = 200
@@ -43,7 +45,7 @@ class Round(NamedTuple):
     cpu_us: float
     p50_ms: float
     p99_ms: float
-    written_per_payload_byte: float
+    written_per_payload_byte: float | None
     rss_bytes: float
 
 
@@ -76,7 +78,9 @@ def measure(
 
 
 def median(rounds: Sequence[Round], field: str) -> Median:
-    values = [getattr(each, field) for each in rounds]
+    values = [value for each in rounds if (value := getattr(each, field)) is not None]
+    if not values:
+        return Median(math.nan, math.nan, math.nan)
     return Median(statistics.median(values), min(values), max(values))
 
 
@@ -113,12 +117,14 @@ def _round(contender: Contender, scenario: Scenario, seconds: float, directory: 
     with tempfile.TemporaryDirectory(dir=directory) as folder:
         running = contender.start(Path(folder))
         try:
+            before = device_written_bytes(directory)
             heard = load(
                 running,
                 *("--connections", str(CONNECTIONS), "--window", str(scenario.window)),
                 *("--qos", str(scenario.qos), "--payload", str(PAYLOAD_BYTES)),
                 *("--seconds", str(seconds)),
             )
+            after = device_written_bytes(directory)
         finally:
             running.daemon.close()
     count = heard["acknowledged"]
@@ -127,6 +133,8 @@ def _round(contender: Contender, scenario: Scenario, seconds: float, directory: 
         cpu_us=1e6 * heard["broker_cpu_seconds"] / count,
         p50_ms=heard["latency_p50_ms"],
         p99_ms=heard["latency_p99_ms"],
-        written_per_payload_byte=heard["broker_written_bytes"] / (count * PAYLOAD_BYTES),
+        written_per_payload_byte=None
+        if before is None or after is None
+        else (after - before) / (heard["ever_acknowledged"] * PAYLOAD_BYTES),
         rss_bytes=heard["broker_rss_bytes"],
     )

@@ -221,7 +221,6 @@ async def run(options: argparse.Namespace) -> dict[str, float]:
         "lost_connections": tally.lost_connections,
         "seconds": after.at - before.at,
         "broker_cpu_seconds": after.cpu_seconds - before.cpu_seconds,
-        "broker_written_bytes": after.written_bytes - before.written_bytes,
         "broker_rss_bytes": after.rss_bytes,
         "latency_p50_ms": 1000 * tally.seconds[count // 2] if count else 0.0,
         "latency_p99_ms": 1000 * tally.seconds[count * 99 // 100] if count else 0.0,

@@ -1,4 +1,8 @@
-"""What the kernel says of a process: CPU time, memory, bytes sent to the disk. No sampling in between, no estimate."""
+"""What the kernel says of a process and of a disk: CPU time, memory, bytes written. No sampling in between, no estimate.
+
+Bytes are those that reached the block device, whoever wrote them: /proc/PID/io counts a whole large folio for each page
+that is made dirty, up to a hundred times what is written.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +14,15 @@ from typing import NamedTuple
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 # fields of /proc/PID/stat after the command's closing parenthesis, which may itself hold blanks (proc(5))
 _UTIME, _STIME = 11, 12
+# /sys/block/DEVICE/stat counts in these, whatever the device's own sectors are (kernel: Documentation/block/stat.rst)
+SECTOR_BYTES = 512
+_SECTORS_WRITTEN = 6
 
 
 class Snapshot(NamedTuple):
     at: float
     cpu_seconds: float
     rss_bytes: int
-    written_bytes: int
 
 
 def snapshot(pid: int) -> Snapshot:
@@ -27,8 +33,21 @@ def snapshot(pid: int) -> Snapshot:
         time.perf_counter(),
         cpu,
         _kib(f"/proc/{pid}/status", "VmRSS:"),
-        _plain(f"/proc/{pid}/io", "write_bytes:"),
     )
+
+
+def device_written_bytes(directory: Path) -> int | None:
+    """Bytes written to the device that `directory` lies on, since boot. None where it lies on none (tmpfs, overlay)."""
+    device = directory.stat().st_dev
+    try:
+        fields = (
+            Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}/stat")
+            .read_text(encoding="ascii")
+            .split()
+        )
+    except OSError:
+        return None
+    return SECTOR_BYTES * int(fields[_SECTORS_WRITTEN])
 
 
 def pss_bytes(pid: int) -> int:
@@ -37,11 +56,7 @@ def pss_bytes(pid: int) -> int:
 
 
 def _kib(path: str, field: str) -> int:
-    return 1024 * _plain(path, field)
-
-
-def _plain(path: str, field: str) -> int:
     for line in Path(path).read_text(encoding="ascii").splitlines():
         if line.startswith(field):
-            return int(line.split()[1])
+            return 1024 * int(line.split()[1])
     raise LookupError(f"{path} has no {field}")

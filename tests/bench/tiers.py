@@ -21,6 +21,8 @@ from .process import Snapshot, pss_bytes, snapshot
 
 IDLE_SECONDS = 3.0
 POLL_SECONDS = 0.1
+# the rate would otherwise be that of the last commit's interval
+SINK_INTERVAL = "1s"
 DRAIN_SECONDS_MAX = 300.0
 
 
@@ -133,6 +135,7 @@ class Backlog:
             headwater_command(
                 *("sink", "--bootstrap", f"kafka://{HOST}:{self._kafka}"),
                 *("--lake", str(self._lake), "--http", f"{HOST}:{self._sink_http}"),
+                *("--interval", SINK_INTERVAL),
             ),
             log=self._directory / "sink.log",
             http_port=self._sink_http,
