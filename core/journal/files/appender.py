@@ -287,9 +287,14 @@ class Appender:
 
     # spares
 
+    @property
+    def wants_spare(self) -> bool:
+        """Whether `prepare` would do anything; a look that costs no thread change."""
+        return self.recycling and len(self.spares) < self._settings.spares
+
     def prepare(self) -> bool:
         """Make one spare if any is missing; whether it did. Raises Unavailable."""
-        if not self.recycling or len(self.spares) >= self._settings.spares:
+        if not self.wants_spare:
             return False
         self.spares.append(self._create_spare())
         self._disk.sync_directory(self.directory)

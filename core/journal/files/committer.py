@@ -23,10 +23,11 @@ from ...backoff import Backoff
 from ...clock import Clock
 from ...errors import Closed, Unavailable
 from ...record import TopicPartition
-from .journal import Commit, FileJournal
+from .journal import FileJournal
 from .retention import carry_out, plan
 from .settings import StreamRetention
 from .shelf import Loss
+from .writing import Commit
 
 _log = structlog.get_logger()
 _T = TypeVar("_T")
@@ -178,6 +179,8 @@ class Committer:
 
     async def _prepare(self) -> None:
         """Idle: make a missing spare, so that no later commit waits for it."""
+        if not self._journal.appender.wants_spare:
+            return
         try:
             if await self.run(self._journal.appender.prepare):
                 self.request()
