@@ -1,27 +1,36 @@
 """Look at an edge's journal on disk, open or closed, without changing it.
 
-headwater log dump DIR      every segment, commit and batch, as a person reads them
-headwater log verify DIR    whether what is on disk is whole; exit status 1 where it is not
+  headwater log dump DIR      every segment, commit and batch, as a person reads them
+  headwater log verify DIR    whether what is on disk is whole; exit status 1 where it is not
+
+DIR is the edge's data directory, or the journal's own (`log` inside it).
 """
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
+
+JOURNAL = "log"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", choices=("dump", "verify"))
-    parser.add_argument("directory", metavar="DIR", help="the edge's data directory or its journal")
+    parser.add_argument("directory", metavar="DIR", type=Path)
 
 
 def run(options: argparse.Namespace) -> int:
+    from ..core.disk import SystemDisk
     from ..core.journal.files import inspection
 
+    inside = options.directory / JOURNAL
+    directory = str(inside if inside.is_dir() else options.directory)
+    disk = SystemDisk()
     if options.action == "dump":
-        for line in inspection.dump(options.directory):
+        for line in inspection.dump(directory, disk=disk):
             print(line)
         return 0
-    report = inspection.verify(options.directory)
-    for line in report.lines():
+    verification = inspection.verify(directory, disk=disk)
+    for line in verification.lines():
         print(line)
-    return 0 if report.whole else 1
+    return 0 if verification.whole else 1
