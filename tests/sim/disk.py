@@ -103,7 +103,7 @@ class _SimFile:
         disk, inode = self._disk, self._inode
         if disk.lying_sync:
             return
-        if disk.read_only and inode.dirty or disk.chance(disk.sync_error):
+        if (disk.read_only and inode.dirty) or disk.chance(disk.sync_error):
             reached = {sector for sector in inode.dirty if disk.rng.random() < 0.5}
             inode.settle(reached)
             inode.dirty = set()  # marked clean though the rest never left the cache

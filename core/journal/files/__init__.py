@@ -14,11 +14,12 @@ await committer.close(); journal.close()
 from ..reading import Arrival, Bounds, Position
 from .committer import Committer
 from .frames import Note
-from .journal import Commit, FileJournal, PartitionWriter
+from .journal import FileJournal
 from .recovery import RecoveryReport
 from .retention import RetentionPlan
 from .settings import FileJournalSettings, StreamRetention, WhenFull
 from .shelf import Loss
+from .writing import Commit, PartitionWriter
 
 __all__ = [
     "Arrival",

@@ -15,128 +15,26 @@ from __future__ import annotations
 
 import asyncio
 import random
-import struct
 from bisect import bisect_left
-from collections import deque
 from collections.abc import Iterator
 
-from ...batch import encode_batch, validate_batch
+from ...batch import validate_batch
 from ...clock import Clock
 from ...disk import Disk, Lock
 from ...errors import Closed, Corrupt, Missing, OffsetOutOfRange, Refused, Unavailable
-from ...record import GAPS_STREAM, Headers, Record, TopicPartition
+from ...record import Record, TopicPartition
 from ..reading import Arrival, Bounds, JournalReader, Position
 from . import names
-from .appender import Appender, Counters, PendingFrame, PlacedBatch
-from .frames import Note, batch_entry, note_entry, notes
+from .appender import Counters
+from .frames import Note, notes
 from .index import SegmentMap
 from .recovery import Recovery, RecoveryReport
 from .scan import Stretch, read_through, walk
 from .settings import FileJournalSettings
 from .shelf import Loss, OpenSegment, SegmentLost, Shelf
+from .writing import RECORD_OVERHEAD, Commit, Intake, PartitionWriter, seal_into
 
-# What a record costs beyond its bytes: an upper bound of lengths and deltas in the batch, and the tuple in memory.
-_RECORD_OVERHEAD = 48
-_BATCH_TIMES = struct.Struct(">qq")
-_BATCH_TIMES_POSITION = 27
 _READ_ATTEMPTS = 3
-
-RecordTuple = tuple[int, bytes | None, bytes | None, Headers]
-
-
-class Commit:
-    """What one group commit makes durable. Made by `seal`, then `write` (again, until it returns), then `complete`."""
-
-    __slots__ = ("_appender", "bytes", "durable_to", "ends", "frames", "number", "records")
-
-    def __init__(self, number: int, appender: Appender) -> None:
-        self.number = number
-        self.records = 0
-        self.bytes = 0
-        self.frames: deque[PendingFrame] = deque()
-        self.ends: list[tuple[PartitionWriter, int]] = []
-        self.durable_to: Position | None = None
-        self._appender = appender
-
-    def write(self) -> None:
-        """In the disk thread. Raises DiskFull or Unavailable: nothing is lost, call it again."""
-        while self.frames:
-            self._appender.write_frame(self.frames[0])
-            self.frames.popleft()
-        active = self._appender.shelf.active
-        assert active is not None
-        self.durable_to = Position(active.sequence, self._appender.position)
-        self._appender.counters.commits += 1
-        self._appender.counters.records += self.records
-
-
-class PartitionWriter:
-    """One partition: where it starts, ends, and the records waiting for the next seal."""
-
-    __slots__ = (
-        "_exempt",
-        "_journal",
-        "_record_bytes_max",
-        "_records",
-        "end",
-        "next_offset",
-        "partition",
-        "start",
-    )
-
-    def __init__(
-        self, journal: FileJournal, partition: TopicPartition, *, start: int, end: int
-    ) -> None:
-        self.partition = partition
-        self.start = start
-        self.end = end
-        self.next_offset = end
-        self._journal = journal
-        self._records: list[RecordTuple] = []
-        self._record_bytes_max = int(journal.settings.record_bytes_max)
-        self._exempt = partition.topic == GAPS_STREAM
-
-    def append(
-        self, timestamp: int, key: bytes | None, value: bytes | None, headers: Headers = ()
-    ) -> int:
-        """The record's offset; durable when `journal.open_commit`, read before or just after, is.
-
-        Raises Refused (too large), Unavailable (the journal is full and may not drop), Closed.
-        """
-        size = _RECORD_OVERHEAD
-        if value is not None:
-            size += len(value)
-        if key is not None:
-            size += len(key)
-        if headers:
-            for name, content in headers:
-                size += len(name) + len(content or b"") + 10
-        journal = self._journal
-        if size > self._record_bytes_max or journal.closed_to_records:
-            self._check(size)
-        records = self._records
-        if not records:
-            journal.dirty.append(self)
-        records.append((timestamp, key, value, headers))
-        journal.pending_bytes += size
-        journal.pending_records += 1
-        offset = self.next_offset
-        self.next_offset = offset + 1
-        return offset
-
-    def _check(self, size: int) -> None:
-        if size > self._record_bytes_max + _RECORD_OVERHEAD:
-            raise Refused(
-                f"{self.partition}: record of {size} bytes is above {self._record_bytes_max}"
-            )
-        if self._journal.closed:
-            raise Closed(f"journal {self._journal.directory} is closed")
-        if self._journal.full is not None and not self._exempt:
-            raise Unavailable(f"{self.partition}: {self._journal.full}")
-
-    def take(self) -> list[RecordTuple]:
-        records, self._records = self._records, []
-        return records
 
 
 class FileJournal(JournalReader):
@@ -165,16 +63,11 @@ class FileJournal(JournalReader):
         self._floor = recovered.floor
         self.open_commit = recovered.next_commit
         self.durable_commit = recovered.next_commit - 1
-        self.pending_bytes = 0
-        self.pending_records = 0
-        self.dirty: list[PartitionWriter] = []
-        self.closed = False
         self.full: str | None = None
-        self.closed_to_records = False
         self.bytes_limit = int(settings.bytes_max)
-        self._notes: list[tuple[int, bytes]] = []
+        self._intake = Intake(int(settings.record_bytes_max))
+        self._under_way: Commit | None = None
         self._notes_needed_from: int | None = None
-        self._sealed: Commit | None = None
         active = self.shelf.active
         sealed = self.shelf.sequences
         self._durable_to = Position(
@@ -184,7 +77,9 @@ class FileJournal(JournalReader):
         self._writers: dict[TopicPartition, PartitionWriter] = {}
         for partition, end in self.appender.ends.items():
             start = recovered.starts.get(partition, min(self._floor, end))
-            self._writers[partition] = PartitionWriter(self, partition, start=start, end=end)
+            self._writers[partition] = PartitionWriter(
+                self._intake, partition, start=start, end=end
+            )
         self.update_full()
 
     @classmethod
@@ -215,8 +110,9 @@ class FileJournal(JournalReader):
 
     def close(self) -> None:
         """Give up files and lock. What was not written is lost: the committer drains first."""
-        if not self.closed:
-            self.closed = self.closed_to_records = True
+        if not self._intake.closed:
+            self._intake.closed = True
+            self._intake.refusing = f"journal {self.directory} is closed"
             self.shelf.close()
             self._lock.release()
 
@@ -225,6 +121,16 @@ class FileJournal(JournalReader):
     @property
     def counters(self) -> Counters:
         return self.appender.counters
+
+    @property
+    def pending_bytes(self) -> int:
+        """Held in memory: appended, and not yet durable."""
+        return self._intake.bytes + (self._under_way.bytes if self._under_way is not None else 0)
+
+    @property
+    def pending_records(self) -> int:
+        held = self._under_way.records if self._under_way is not None else 0
+        return self._intake.records + held
 
     @property
     def overfull(self) -> bool:
@@ -241,7 +147,7 @@ class FileJournal(JournalReader):
                     f"{self.settings.segment_bytes} can index",
                     hint="a larger edge.journal.segment_bytes",
                 )
-            found = PartitionWriter(self, partition, start=self._floor, end=self._floor)
+            found = PartitionWriter(self._intake, partition, start=self._floor, end=self._floor)
             self._writers[partition] = found
         return found
 
@@ -250,62 +156,57 @@ class FileJournal(JournalReader):
 
     def note(self, kind: int, payload: bytes) -> int:
         """Opaque state into the open commit, whose number is returned. `kind` is the caller's, 0 to 65535."""
-        if self.closed:
+        intake = self._intake
+        if intake.closed:
             raise Closed(f"journal {self.directory} is closed")
-        if len(payload) > self.settings.record_bytes_max:
-            raise Refused(f"note of {len(payload)} bytes is above {self.settings.record_bytes_max}")
-        self._notes.append((kind, payload))
-        self.pending_bytes += len(payload) + _RECORD_OVERHEAD
+        if len(payload) > intake.record_bytes_max:
+            raise Refused(f"note of {len(payload)} bytes is above {intake.record_bytes_max}")
+        intake.notes.append((kind, payload))
+        intake.bytes += len(payload) + RECORD_OVERHEAD
         return self.open_commit
 
     def seal(self) -> Commit | None:
         """Everything appended so far, as one commit; None where there is nothing."""
-        if self._sealed is not None:
-            raise AssertionError("a commit is under way")
-        if not self.dirty and not self._notes:
+        assert self._under_way is None, "a commit is under way"
+        intake = self._intake
+        if not intake.dirty and not intake.notes:
             return None
         commit = Commit(self.open_commit, self.appender)
-        commit.bytes, commit.records = self.pending_bytes, self.pending_records
-        framing = _Framing(commit, int(self.settings.commit_bytes_max), self._clock.wall_ms())
-        small = self.pending_bytes <= self.settings.commit_bytes_max
-        dirty, self.dirty = self.dirty, []
-        for writer in dirty:
-            records = writer.take()
-            base = writer.next_offset - len(records)
-            commit.ends.append((writer, writer.next_offset))
-            for run in (records,) if small else _runs(records, int(self.settings.commit_bytes_max)):
-                batch = encode_batch(run, base_offset=base)
-                framing.batch(writer.partition, batch, base, base + len(run))
-                base += len(run)
-        waiting, self._notes = self._notes, []
-        for kind, payload in waiting:
-            framing.note(kind, payload)
-        framing.finish()
+        commit.bytes, intake.bytes = intake.bytes, 0
+        commit.records, intake.records = intake.records, 0
+        bytes_max = int(self.settings.commit_bytes_max)
+        seal_into(
+            commit,
+            intake,
+            bytes_max=bytes_max,
+            small=commit.bytes <= bytes_max,
+            wall_ms=self._clock.wall_ms(),
+        )
         self.open_commit += 1
-        self._sealed = commit
+        self._under_way = commit
         return commit
 
     def complete(self, commit: Commit) -> None:
         """The commit is durable: readers see it from now on."""
-        assert commit is self._sealed
+        assert commit is self._under_way
         assert commit.durable_to is not None
         for writer, end in commit.ends:
             writer.end = end
         self._durable_to = commit.durable_to
         self.durable_commit = commit.number
-        self.pending_bytes -= commit.bytes
-        self.pending_records -= commit.records
-        self._sealed = None
+        self._under_way = None
         self.update_full()
 
     def update_full(self) -> None:
-        full = self.used_bytes + self.settings.reserve_bytes > self.bytes_limit
-        self.full = (
-            f"journal {self.directory} holds {self.used_bytes} bytes of {self.bytes_limit}"
-            if full
-            else None
-        )
-        self.closed_to_records = self.closed or full
+        """`full`: why records are refused. Set when a commit uses the last of the room, lifted by retention."""
+        if self._intake.closed:
+            return
+        if self.used_bytes + self.settings.reserve_bytes > self.bytes_limit:
+            held = f"{self.used_bytes} bytes of {self.bytes_limit}"
+            self.full = f"journal {self.directory} is full: {held}, and nothing may be dropped"
+        else:
+            self.full = None
+        self._intake.refusing = self.full
 
     @property
     def used_bytes(self) -> int:
@@ -518,73 +419,3 @@ class FileJournal(JournalReader):
         writer = self._writers.get(loss.partition)
         first = max(loss.first, writer.start) if writer is not None else loss.first
         return loss._replace(first=first) if first <= loss.last else None
-
-
-class _Framing:
-    """Gathers entries into frames of bounded size."""
-
-    def __init__(self, commit: Commit, bytes_max: int, wall_ms: int) -> None:
-        self._commit = commit
-        self._bytes_max = bytes_max
-        self._wall_ms = wall_ms
-        self._clear()
-
-    def _clear(self) -> None:
-        self._parts: list[bytes] = []
-        self._batches: list[PlacedBatch] = []
-        self._size = 0
-        self._notes = 0
-
-    def batch(self, partition: TopicPartition, batch: bytes, base: int, following: int) -> None:
-        entry = batch_entry(partition, batch)
-        self._room(len(entry))
-        start = self._size + len(entry) - len(batch)
-        times: tuple[int, int] = _BATCH_TIMES.unpack_from(batch, _BATCH_TIMES_POSITION)
-        self._batches.append(PlacedBatch(partition, (base, following), (start, len(batch)), times))
-        self._add(entry)
-
-    def note(self, kind: int, payload: bytes) -> None:
-        entry = note_entry(kind, payload)
-        self._room(len(entry))
-        self._notes += 1
-        self._add(entry)
-
-    def _add(self, entry: bytes) -> None:
-        self._parts.append(entry)
-        self._size += len(entry)
-
-    def _room(self, size: int) -> None:
-        if self._parts and self._size + size > self._bytes_max:
-            self._emit(last=False)
-
-    def finish(self) -> None:
-        self._emit(last=True)
-
-    def _emit(self, *, last: bool) -> None:
-        self._commit.frames.append(
-            PendingFrame(
-                b"".join(self._parts),
-                len(self._parts),
-                self._batches,
-                self._notes,
-                self._commit.number,
-                self._wall_ms,
-                last,
-            )
-        )
-        self._clear()
-
-
-def _runs(records: list[RecordTuple], bytes_max: int) -> Iterator[list[RecordTuple]]:
-    """Runs of records whose batch stays below `bytes_max`, or single records."""
-    run: list[RecordTuple] = []
-    total = 0
-    for record in records:
-        size = _RECORD_OVERHEAD + len(record[1] or b"") + len(record[2] or b"")
-        size += sum(len(name) + len(content or b"") + 10 for name, content in record[3])
-        if run and total + size > bytes_max // 2:
-            yield run
-            run, total = [], 0
-        run.append(record)
-        total += size
-    yield run

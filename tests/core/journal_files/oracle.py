@@ -10,6 +10,7 @@ What recovery showed counts as acknowledged from then on: the uplink may have se
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Iterable
 
@@ -215,10 +216,8 @@ class Life:
         if turn < 0.05:
             self.disk.full = not self.disk.full and rng.random() < 0.5
         elif turn < 0.15:
-            try:
+            with contextlib.suppress(Unavailable):
                 journal.appender.prepare()
-            except Unavailable:
-                pass
         elif turn < 0.25:
             self._retain(journal)
         elif turn < 0.30:

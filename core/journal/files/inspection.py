@@ -1,0 +1,270 @@
+"""What is on disk, for a person: `headwater log dump DIR` and `headwater log verify DIR`.
+
+Reads only, takes no lock, and so works beside a running edge: a segment that is retired meanwhile is left out, and
+the tail of the newest segment is where the writer may be at work, so nothing there counts as damage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from ...batch import validate_batch
+from ...disk import Disk
+from ...errors import Corrupt, HeadwaterError, Missing
+from ...record import TopicPartition
+from . import names
+from .frames import BatchEntry, FrameHeader, batches, decode_segment_header, notes
+from .index import Footer
+from .scan import Stretch, read_through, walk
+from .settings import BLOCK_BYTES
+from .shelf import OpenSegment, load_footer, open_segment
+from .state import State, load_state
+
+
+@dataclass(slots=True)
+class Verification:
+    """`damage` is empty where every byte that counts is as written, and every offset from start to end is there."""
+
+    segments: int = 0
+    frames: int = 0
+    batches: int = 0
+    records: int = 0
+    bytes: int = 0
+    damage: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    bounds: dict[TopicPartition, tuple[int, int]] = field(default_factory=dict)
+
+    @property
+    def whole(self) -> bool:
+        return not self.damage
+
+    def lines(self) -> Iterator[str]:
+        for line in self.warnings:
+            yield f"note: {line}"
+        for line in self.damage:
+            yield f"damage: {line}"
+        for partition, (first, end) in sorted(self.bounds.items()):
+            yield f"{partition}: offsets {first} to {end - 1}"
+        verdict = "whole" if self.whole else f"{len(self.damage)} places damaged"
+        yield (
+            f"{self.segments} segments, {self.frames} frames, {self.batches} batches, "
+            f"{self.records} records, {self.bytes} bytes: {verdict}"
+        )
+
+
+@dataclass(slots=True)
+class _Held:
+    """One segment as it stands: its bytes up to where they count, and whether it is the newest."""
+
+    segment: OpenSegment
+    buffer: bytes
+    newest: bool
+    sealed: bool
+
+
+def dump(directory: str, *, disk: Disk) -> Iterator[str]:
+    """Segments, frames and batches with their positions. Raises Missing where there is no journal."""
+    state, sequences = _survey(directory, disk)
+    yield f"journal {directory}: log {_log_id(state, directory, disk, sequences)}"
+    if state is not None:
+        yield f"state: generation {state.generation}, {len(state.partitions)} partitions"
+        for bounds in state.partitions:
+            yield f"  {bounds.stream}/{bounds.partition}: starts at {bounds.start}"
+    for held in _segments(directory, disk, state, sequences):
+        yield from _dump_segment(held)
+    for name in _quarantined(directory, disk):
+        yield f"quarantine/{name}"
+
+
+def verify(directory: str, *, disk: Disk) -> Verification:
+    """Every checksum and the continuity of every partition. Raises Missing where there is no journal."""
+    state, sequences = _survey(directory, disk)
+    verifier = _Verifier(state)
+    found = verifier.found
+    if state is None:
+        found.warnings.append("both state files are missing or damaged: starts are unknown")
+    for held in _segments(directory, disk, state, sequences, damage=found.damage):
+        verifier.segment(held)
+    for name in _quarantined(directory, disk):
+        found.warnings.append(f"quarantine/{name} was set aside earlier")
+    return found
+
+
+def _survey(directory: str, disk: Disk) -> tuple[State | None, list[int]]:
+    listed = disk.list(directory)
+    sequences = sorted(s for name in listed if (s := names.segment_sequence(name)) is not None)
+    state, _ = load_state(disk, directory)
+    if state is None and not sequences:
+        raise Missing(f"{directory} holds no journal")
+    return state, sequences
+
+
+def _log_id(state: State | None, directory: str, disk: Disk, sequences: list[int]) -> str:
+    if state is not None:
+        return state.log_id
+    for sequence in sequences:
+        try:
+            file = disk.open(names.join(directory, names.segment(sequence)), read_only=True)
+        except HeadwaterError:
+            continue
+        try:
+            return decode_segment_header(read_through(file, BLOCK_BYTES)).log_id.hex()
+        except Corrupt:
+            continue
+        finally:
+            file.close()
+    return "0" * 16
+
+
+def _segments(
+    directory: str,
+    disk: Disk,
+    state: State | None,
+    sequences: list[int],
+    *,
+    damage: list[str] | None = None,
+) -> Iterator[_Held]:
+    log_id = bytes.fromhex(_log_id(state, directory, disk, sequences))
+    for index, sequence in enumerate(sequences):
+        newest = index == len(sequences) - 1
+        try:
+            segment = open_segment(disk, directory, sequence, log_id=log_id, read_only=True)
+        except Missing:
+            continue  # retired since it was listed
+        except HeadwaterError as error:
+            if damage is not None and _still_there(directory, disk, sequence):
+                damage.append(str(error))
+            continue
+        try:
+            segment.footer = load_footer(segment)
+            limit = _limit(segment, directory, disk, sequences[index + 1 :], log_id)
+            buffer = read_through(segment.file, limit)
+        finally:
+            segment.file.close()
+        if _still_there(directory, disk, sequence):
+            yield _Held(segment, buffer, newest, segment.footer is not None)
+
+
+def _still_there(directory: str, disk: Disk, sequence: int) -> bool:
+    return names.segment(sequence) in disk.list(directory)
+
+
+def _limit(
+    segment: OpenSegment, directory: str, disk: Disk, later: list[int], log_id: bytes
+) -> int:
+    if segment.footer is not None:
+        return segment.footer.totals.data_end
+    for sequence in later[:1]:
+        try:
+            following = open_segment(disk, directory, sequence, log_id=log_id, read_only=True)
+        except HeadwaterError:
+            break
+        following.file.close()
+        header = following.header
+        if header is not None and header.previous_sequence == segment.sequence:
+            return header.previous_end
+    return segment.file.size()
+
+
+def _dump_segment(held: _Held) -> Iterator[str]:
+    segment = held.segment
+    kind = "sealed" if held.sealed else ("open" if held.newest else "abandoned")
+    header = segment.header
+    created = _time(header.created_ms) if header is not None else "unknown (header damaged)"
+    yield f"{names.segment(segment.sequence)}: {kind}, salt {segment.salt:08x}, created {created}"
+    for item in walk(held.buffer, salt=segment.salt, sequence=segment.sequence):
+        if isinstance(item, Stretch):
+            if not item.tail or held.sealed:
+                yield f"  {item.first:>8}  DAMAGED up to {item.end}"
+            continue
+        yield f"  {item.position:>8}  commit {item.commit}, {item.entries} entries, {_time(item.wall_ms)}"
+        yield from _dump_frame(held.buffer, item)
+    if segment.footer is not None:
+        totals = segment.footer.totals
+        yield f"  footer: commits {totals.first_commit} to {totals.last_commit}, {totals.batches} batches"
+
+
+def _dump_frame(buffer: bytes, header: FrameHeader) -> Iterator[str]:
+    for entry in batches(buffer, header.position, header):
+        place = f"    {entry.start:>8}  {entry.partition}"
+        try:
+            batch = validate_batch(buffer[entry.start : entry.start + entry.length])
+        except Corrupt as error:
+            yield f"{place}: {error}"
+            continue
+        yield f"{place}: offsets {batch.base_offset} to {batch.last_offset}, {entry.length} bytes"
+    for note in notes(buffer, header.position, header):
+        yield f"              note of kind {note.kind}, {len(note.payload)} bytes"
+
+
+class _Verifier:
+    """Goes along the segments with, per partition, the offset that must come next."""
+
+    def __init__(self, state: State | None) -> None:
+        self.found = Verification()
+        bounds = state.partitions if state is not None else []
+        self._starts = {TopicPartition(b.stream, b.partition): b.start for b in bounds}
+        self._expected = dict(self._starts)
+        # A partition younger than the state began at the floor.
+        self._floor = state.floor if state is not None else None
+
+    def segment(self, held: _Held) -> None:
+        found, segment = self.found, held.segment
+        name = names.segment(segment.sequence)
+        found.segments += 1
+        if segment.header is None:
+            found.damage.append(f"{name}: header block is damaged (its records are readable)")
+        for item in walk(held.buffer, salt=segment.salt, sequence=segment.sequence):
+            if isinstance(item, Stretch):
+                if not item.tail or held.sealed or not held.newest:
+                    found.damage.append(f"{name}: bytes {item.first} to {item.end} hold no frame")
+                continue
+            found.frames += 1
+            found.bytes += item.end - item.position
+            for entry in batches(held.buffer, item.position, item):
+                self._batch(name, held.buffer, entry)
+        if segment.footer is not None:
+            self._ends(name, segment.footer)
+
+    def _batch(self, name: str, buffer: bytes, entry: BatchEntry) -> None:
+        found, partition = self.found, entry.partition
+        try:
+            batch = validate_batch(buffer[entry.start : entry.start + entry.length])
+        except Corrupt as error:
+            found.damage.append(f"{name}: batch of {partition} at {entry.start}: {error}")
+            return
+        found.batches += 1
+        found.records += batch.record_count
+        want = self._expected.get(partition, self._floor)
+        if want is not None and batch.base_offset > want:
+            missing = f"{partition}: offsets {want} to {batch.base_offset - 1} are missing"
+            found.damage.append(f"{missing} before {name} at {entry.start}")
+        self._expected[partition] = max(want or 0, batch.next_offset)
+        first = found.bounds.get(partition, (batch.base_offset, 0))[0]
+        first = max(first, self._starts.get(partition, 0))
+        found.bounds[partition] = (first, self._expected[partition])
+
+    def _ends(self, name: str, footer: Footer) -> None:
+        """The footer knows where each partition ended: what it has and the frames have not is missing."""
+        for partition, summary in footer.present():
+            have = self._expected.get(partition, summary.base)
+            if summary.end > max(have, self._starts.get(partition, 0)):
+                missing = f"{partition}: offsets {have} to {summary.end - 1} are missing"
+                self.found.damage.append(f"{missing} in {name}")
+                self._expected[partition] = summary.end
+
+
+def _quarantined(directory: str, disk: Disk) -> list[str]:
+    try:
+        return disk.list(names.join(directory, names.QUARANTINE))
+    except HeadwaterError:
+        return []
+
+
+def _time(milliseconds: int) -> str:
+    try:
+        return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds")
+    except (OverflowError, ValueError, OSError):
+        return f"{milliseconds} ms"

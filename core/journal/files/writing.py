@@ -1,0 +1,220 @@
+"""Appending and sealing: from records in memory to frames without a place.
+
+`Intake`   the open commit: what was appended since the last seal, and whether more may be
+`PartitionWriter.append` is the broker's hot path: a tuple into a list and four counters
+`seal_into` encodes one batch per dirty partition and groups them into frames of bounded size
+
+Knows nothing of files; the appender gives frames their place.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import deque
+from collections.abc import Iterator
+
+from ...batch import encode_batch
+from ...errors import Closed, Refused, Unavailable
+from ...record import GAPS_STREAM, Headers, TopicPartition
+from ..reading import Position
+from .appender import Appender, PendingFrame, PlacedBatch
+from .frames import batch_entry, note_entry
+
+# What a record costs beyond its bytes: an upper bound of lengths and deltas in the batch, and the tuple in memory.
+RECORD_OVERHEAD = 48
+_HEADER_OVERHEAD = 10
+_BATCH_TIMES = struct.Struct(">qq")
+_BATCH_TIMES_POSITION = 27
+
+RecordTuple = tuple[int, bytes | None, bytes | None, Headers]
+
+
+class Intake:
+    """The open commit. `refusing` is checked by each append: why new records are not taken, or None."""
+
+    __slots__ = ("bytes", "closed", "dirty", "notes", "record_bytes_max", "records", "refusing")
+
+    def __init__(self, record_bytes_max: int) -> None:
+        self.record_bytes_max = record_bytes_max
+        self.dirty: list[PartitionWriter] = []
+        self.notes: list[tuple[int, bytes]] = []
+        self.bytes = 0
+        self.records = 0
+        self.refusing: str | None = None
+        self.closed = False
+
+
+class Commit:
+    """What one group commit makes durable. Made by `seal`, then `write` (again, until it returns), then `complete`."""
+
+    __slots__ = ("_appender", "bytes", "durable_to", "ends", "frames", "number", "records")
+
+    def __init__(self, number: int, appender: Appender) -> None:
+        self.number = number
+        self.records = 0
+        self.bytes = 0
+        self.frames: deque[PendingFrame] = deque()
+        self.ends: list[tuple[PartitionWriter, int]] = []
+        self.durable_to: Position | None = None
+        self._appender = appender
+
+    def write(self) -> None:
+        """In the disk thread. Raises DiskFull or Unavailable: nothing is lost, call it again."""
+        while self.frames:
+            self._appender.write_frame(self.frames[0])
+            self.frames.popleft()
+        active = self._appender.shelf.active
+        assert active is not None
+        self.durable_to = Position(active.sequence, self._appender.position)
+        self._appender.counters.commits += 1
+        self._appender.counters.records += self.records
+
+
+class PartitionWriter:
+    """One partition: where it starts, ends, and the records waiting for the next seal."""
+
+    __slots__ = ("_exempt", "_intake", "_records", "end", "next_offset", "partition", "start")
+
+    def __init__(self, intake: Intake, partition: TopicPartition, *, start: int, end: int) -> None:
+        self.partition = partition
+        self.start = start
+        self.end = end
+        self.next_offset = end
+        self._intake = intake
+        self._records: list[RecordTuple] = []
+        self._exempt = partition.topic == GAPS_STREAM
+
+    def append(
+        self, timestamp: int, key: bytes | None, value: bytes | None, headers: Headers = ()
+    ) -> int:
+        """The record's offset; durable when `journal.open_commit`, read before or just after, is.
+
+        Raises Refused (too large), Unavailable (the journal is full and may not drop), Closed.
+        """
+        size = RECORD_OVERHEAD
+        if value is not None:
+            size += len(value)
+        if key is not None:
+            size += len(key)
+        if headers:
+            for name, content in headers:
+                size += len(name.encode()) + len(content or b"") + _HEADER_OVERHEAD
+        intake = self._intake
+        if size > intake.record_bytes_max or intake.refusing is not None:
+            self._check(size)
+        records = self._records
+        if not records:
+            intake.dirty.append(self)
+        records.append((timestamp, key, value, headers))
+        intake.bytes += size
+        intake.records += 1
+        offset = self.next_offset
+        self.next_offset = offset + 1
+        return offset
+
+    def _check(self, size: int) -> None:
+        intake = self._intake
+        if size > intake.record_bytes_max + RECORD_OVERHEAD:
+            raise Refused(
+                f"{self.partition}: record of {size} bytes is above {intake.record_bytes_max}"
+            )
+        if intake.closed:
+            raise Closed(f"{self.partition}: {intake.refusing}")
+        # gap records are the account of what is dropped to make room: they are always taken
+        if intake.refusing is not None and not self._exempt:
+            raise Unavailable(f"{self.partition}: {intake.refusing}")
+
+    def take(self) -> list[RecordTuple]:
+        records, self._records = self._records, []
+        return records
+
+
+def seal_into(commit: Commit, intake: Intake, *, bytes_max: int, small: bool, wall_ms: int) -> None:
+    """Everything of the intake, as the commit's frames of about `bytes_max` each (`small`: one is enough)."""
+    framing = _Framing(commit, bytes_max, wall_ms)
+    dirty, intake.dirty = intake.dirty, []
+    for writer in dirty:
+        records = writer.take()
+        base = writer.next_offset - len(records)
+        commit.ends.append((writer, writer.next_offset))
+        for run in (records,) if small else _runs(records, bytes_max):
+            framing.batch(writer.partition, run, base)
+            base += len(run)
+    waiting, intake.notes = intake.notes, []
+    for kind, payload in waiting:
+        framing.note(kind, payload)
+    framing.finish()
+
+
+class _Framing:
+    """Gathers entries into frames of bounded size."""
+
+    def __init__(self, commit: Commit, bytes_max: int, wall_ms: int) -> None:
+        self._commit = commit
+        self._bytes_max = bytes_max
+        self._wall_ms = wall_ms
+        self._clear()
+
+    def _clear(self) -> None:
+        self._parts: list[bytes] = []
+        self._batches: list[PlacedBatch] = []
+        self._size = 0
+        self._notes = 0
+
+    def batch(self, partition: TopicPartition, records: list[RecordTuple], base: int) -> None:
+        batch = encode_batch(records, base_offset=base)
+        entry = batch_entry(partition, batch)
+        self._room(len(entry))
+        place = (self._size + len(entry) - len(batch), len(batch))
+        times: tuple[int, int] = _BATCH_TIMES.unpack_from(batch, _BATCH_TIMES_POSITION)
+        self._batches.append(PlacedBatch(partition, (base, base + len(records)), place, times))
+        self._add(entry)
+
+    def note(self, kind: int, payload: bytes) -> None:
+        entry = note_entry(kind, payload)
+        self._room(len(entry))
+        self._notes += 1
+        self._add(entry)
+
+    def _add(self, entry: bytes) -> None:
+        self._parts.append(entry)
+        self._size += len(entry)
+
+    def _room(self, size: int) -> None:
+        if self._parts and self._size + size > self._bytes_max:
+            self._emit(last=False)
+
+    def finish(self) -> None:
+        self._emit(last=True)
+
+    def _emit(self, *, last: bool) -> None:
+        self._commit.frames.append(
+            PendingFrame(
+                b"".join(self._parts),
+                len(self._parts),
+                self._batches,
+                self._notes,
+                self._commit.number,
+                self._wall_ms,
+                last,
+            )
+        )
+        self._clear()
+
+
+def _runs(records: list[RecordTuple], bytes_max: int) -> Iterator[list[RecordTuple]]:
+    """Runs of records whose batch stays below `bytes_max`, or single records."""
+    run: list[RecordTuple] = []
+    total = 0
+    for record in records:
+        size = RECORD_OVERHEAD + len(record[1] or b"") + len(record[2] or b"")
+        size += sum(
+            len(name.encode()) + len(content or b"") + _HEADER_OVERHEAD
+            for name, content in record[3]
+        )
+        if run and total + size > bytes_max // 2:
+            yield run
+            run, total = [], 0
+        run.append(record)
+        total += size
+    yield run
