@@ -108,7 +108,9 @@ def build(
         dead += count
     schema = decoder.columns.schema
     target = schema.arrow(without=frozenset({DAY})) if _all_ours(schema) else _ours(schema)
-    whole = pa.concat_tables([target.empty_table(), *tables], promote_options="default")
+    whole = pa.concat_tables(
+        [_with_dictionaries(target).empty_table(), *tables], promote_options="default"
+    )
     kafka = ledger.kafka_spans()
     written = [
         data_file(_without_empty(part), day=day, kafka=kafka, now_ms=now_ms, zstd_level=zstd_level)
@@ -137,6 +139,18 @@ def _ours(schema: Schema) -> pa.Schema:
     )
 
 
+def _with_dictionaries(schema: pa.Schema) -> pa.Schema:
+    """Texts that repeat are dictionaries until they are written (Parquet holds plain strings either way)."""
+    return pa.schema(
+        [
+            pa.field(field.name, _REPEATING) if field.name in _REPEATING_NAMES else field
+            for field in schema
+        ]
+    )
+
+
+_REPEATING = pa.dictionary(pa.int32(), pa.string())
+_REPEATING_NAMES = frozenset({"device", "topic", "edge", "stream", "log"})
 _SYSTEM_NAMES = frozenset(field.name for field in SYSTEM)
 
 
@@ -259,6 +273,7 @@ def _chunk_table(
     topic = device
     if addresses.topic is not None:
         topic = pc.coalesce(_texts(addresses.topic), device)
+    device = device.dictionary_encode()
     microseconds = arrow_types()["timestamp"]
     place = pa.array(addresses.place, pa.int32())
     error, payload_raw = decoded.error, decoded.payload_raw
@@ -267,7 +282,7 @@ def _chunk_table(
         payload_raw = _overlay(payload_raw, raw, pa.binary())
     columns = {
         "device": device,
-        "topic": topic,
+        "topic": device if addresses.topic is None else topic.dictionary_encode(),
         "ts": decoded.ts.cast(microseconds),
         "ts_source": pc.if_else(
             decoded.from_payload, "payload", pc.if_else(decoded.ts.is_valid(), "arrival", None)
@@ -315,7 +330,11 @@ def _texts(values: Sequence[bytes | None]) -> pa.Array:
 
 
 def _by_place(addresses: Addresses, place: pa.Array, name: str) -> pa.Array:
-    return pa.array([getattr(where, name) for where in addresses.places], pa.string()).take(place)
+    names = pa.array([getattr(where, name) for where in addresses.places], pa.string())
+    distinct = names.dictionary_encode()
+    if len(distinct.dictionary) == len(names):
+        return pa.DictionaryArray.from_arrays(place, names)
+    return pa.DictionaryArray.from_arrays(distinct.indices.take(place), distinct.dictionary)
 
 
 def _overlay(

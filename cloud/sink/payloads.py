@@ -25,6 +25,7 @@ nesting deeper than the decoder's limit is a dead letter; half of a surrogate pa
 from __future__ import annotations
 
 import json
+import operator
 import re
 from collections.abc import Sequence
 from typing import Annotated, NamedTuple, cast
@@ -237,35 +238,31 @@ class _FastStruct:
     def decode(self, chunk: _Chunk, todo: list[int]) -> list[int]:
         """Fills the chunk; returns the rows it refused."""
         decode, values = self._decoder.decode, chunk.values
-        rows: list[object] = []
-        taken: list[int] = []
+        rows = [self._empty] * chunk.count
         odd: list[int] = []
         for row in todo:
             try:
-                rows.append(decode(values[row]))  # type: ignore[arg-type]
+                rows[row] = decode(values[row])  # type: ignore[arg-type]
             except (msgspec.MsgspecError, ValueError, RecursionError):
                 odd.append(row)
-            else:
-                taken.append(row)
-        if rows:
-            self._spread(chunk, taken, rows)
+        if len(odd) < len(todo):
+            self._spread(chunk, rows)
         return odd
 
-    def _spread(self, chunk: _Chunk, taken: list[int], rows: list[object]) -> None:
+    def _spread(self, chunk: _Chunk, rows: list[msgspec.Struct]) -> None:
         for path, column in self._leaves.items():
             values = self._values(path, rows)
             if column.type == STRING and list in set(map(type, values)):
                 values = [_json_text(item) if isinstance(item, list) else item for item in values]
-            chunk.fill(column, taken, values)
+            chunk.fill(column, values)
         times = [(name, self._values((name,), rows)) for name in self._times]
         if len(times) == 1:
-            name, values = times[0]
-            chunk.fill_times(name, taken, values)
+            chunk.fill_times(*times[0])
             return
-        for index, row in enumerate(taken):
+        for row in range(chunk.count if times else 0):
             done = False
             for name in TIME_FIELDS:
-                value = next((values[index] for own, values in times if own == name), None)
+                value = next((values[row] for own, values in times if own == name), None)
                 if value is None:
                     continue
                 if not done and chunk.put_time(row, value):
@@ -273,10 +270,10 @@ class _FastStruct:
                 else:
                     chunk.put(row, (name,), value)
 
-    def _values(self, path: Path, rows: list[object]) -> list[object]:
-        attributes = self._getters[path]
-        values = [getattr(row, attributes[0]) for row in rows]
-        for attribute in attributes[1:]:
+    def _values(self, path: Path, rows: list[msgspec.Struct]) -> list[object]:
+        first, *inner = self._getters[path]
+        values: list[object] = list(map(operator.attrgetter(first), rows))
+        for attribute in inner:
             values = [None if item is None else getattr(item, attribute) for item in values]
         return values
 
@@ -345,35 +342,32 @@ class _Chunk:
             self._ts_whole = None
         return self._ts
 
-    def fill_times(self, name: str, taken: list[int], values: list[object]) -> None:
+    def fill_times(self, name: str, values: list[object]) -> None:
         """One time field for all rows: as a whole where all are milliseconds, else one by one."""
-        if len(taken) == self.count and not self._ts:
+        if not self._ts:
             try:
-                times = pa.array(values, pa.int64())
+                times = pc.multiply_checked(pa.array(values, pa.int64()), 1000)
                 low, high = pc.min_max(times).as_py().values()
-            except (pa.ArrowInvalid, pa.ArrowTypeError):
+            except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
                 low = high = None
-            latest = (self._now_us + FUTURE_MAX_US) // 1000
-            if (
-                low is not None
-                and not times.null_count
-                and low >= FIRST_MS
-                and high < min(LAST_MS, latest)
-            ):
-                self._ts_whole = pc.multiply(times, 1000)
+            latest = min(LAST_MS * 1000, self._now_us + FUTURE_MAX_US)
+            if low is not None and low >= FIRST_MS * 1000 and high < latest:
+                self._ts_whole = times
                 return
-        for row, value in zip(taken, values, strict=True):
+        for row, value in enumerate(values):
             if value is not None and not self.put_time(row, value):
                 self.put(row, (name,), value)
 
-    def fill(self, column: Column, taken: list[int], values: list[object]) -> None:
-        """Values that are known to fit."""
-        if len(taken) == self.count:
+    def fill(self, column: Column, values: list[object]) -> None:
+        """Values that are known to fit; None where the row has none, or was not looked at."""
+        held = self._cells.get(column.name)
+        if held is None:
             self._cells[column.name] = (column, values)
             return
-        cells = self._cell(column)
-        for row, value in zip(taken, values, strict=True):
-            cells[row] = value
+        cells = held[1]
+        for row, value in enumerate(values):
+            if value is not None:
+                cells[row] = value
 
     def put(self, row: int, path: Path, value: object) -> None:
         """Any JSON value, to where it belongs."""
