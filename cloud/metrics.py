@@ -49,18 +49,29 @@ class BrokerMetrics:
         self.fetched_bytes = Counter(
             "headwater_cloud_fetched_bytes_total", "Batch bytes sent to readers.", registry=registry
         )
-        self.errors = Counter(
-            "headwater_cloud_errors_total",
-            "Error codes answered, by API.",
-            ["api", "error"],
-            registry=registry,
-        )
         self.sink_restarts = Counter(
             "headwater_cloud_sink_restarts_total",
             "Times the sink process ended and was started again.",
             registry=registry,
         )
         self._registry = registry
+        self._by_api: dict[str, tuple[Counter, Histogram]] = {}
+
+    def taken(self, api: str) -> None:
+        self._bound(api)[0].inc()
+
+    def answered(self, api: str, seconds: float) -> None:
+        self._bound(api)[1].observe(seconds)
+
+    def _bound(self, api: str) -> tuple[Counter, Histogram]:
+        """Looking labels up costs more than counting."""
+        bound = self._by_api.get(api)
+        if bound is None:
+            bound = self._by_api[api] = (
+                self.requests.labels(api),
+                self.request_seconds.labels(api),
+            )
+        return bound
 
     def gauge(self, name: str, help_text: str, read: Callable[[], float]) -> None:
         """A value that is read when it is asked for."""

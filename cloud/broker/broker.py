@@ -20,7 +20,7 @@ from ...core.clock import Clock
 from ...core.errors import Unavailable, Unknown
 from ...core.journal.objects import ObjectJournalSettings
 from ...core.objectstore import ObjectStore
-from ..groups.coordinator import GroupCoordinator
+from ..groups.coordinator import GroupCoordinator, members_of
 from ..groups.rim import Groups
 from ..groups.settings import GroupSettings
 from ..metrics import BrokerMetrics
@@ -112,10 +112,30 @@ class Broker:
                 self._waits_for = f"opening the log: {error}"
                 _log.warning("the store does not answer yet", error=str(error))
                 await asyncio.sleep(backoff.next())
-        self._node = self._compose(cluster, shards)
-        housekeeper = Housekeeper(self._node, sweep=self._listener.close_idle)
+        self._node = node = self._compose(cluster, shards)
+        self._metrics.gauge(
+            "produce_bytes_in_flight",
+            "Produced bytes that wait for their object.",
+            lambda: node.produce_budget.held,
+        )
+        self._metrics.gauge(
+            "fetch_bytes_in_flight",
+            "Fetch answers being gathered or sent.",
+            lambda: node.fetch_budget.held,
+        )
+        self._metrics.gauge(
+            "store_wait_seconds",
+            "How long the store has owed the oldest answer.",
+            lambda: max(shard.oldest_pending_s() for shard in node.shards.owned()),
+        )
+        self._metrics.gauge(
+            "group_members",
+            "Members of consumer groups.",
+            lambda: members_of(node.groups.coordinator.groups()),
+        )
+        housekeeper = Housekeeper(node, sweep=self._listener.close_idle)
         self._housekeeping = asyncio.get_running_loop().create_task(housekeeper.run())
-        await self._listener.serve(self._node)
+        await self._listener.serve(node)
         _log.info("serving", cluster=cluster.cluster_id, node=options.name, port=self.port)
 
     async def wait_closed(self) -> str:

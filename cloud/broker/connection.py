@@ -73,6 +73,7 @@ class Connection(asyncio.Protocol):
         self._reading = True
         self._writable = True
         self._draining = False
+        self._flush_is_due = False
         self._waits_for_budget = False
         self._stuck: asyncio.TimerHandle | None = None
         self._last_at = node.clock.monotonic()
@@ -195,7 +196,7 @@ class Connection(asyncio.Protocol):
             return
         kind = type(request)
         asker = Asker(header.client_id or "", self._host, header.api_version)
-        self._node.metrics.requests.labels(api_name(kind)).inc()
+        self._node.metrics.taken(api_name(kind))
         try:
             answer = HANDLERS[kind](self._node, asker, request)
         except Exception:
@@ -254,11 +255,17 @@ class Connection(asyncio.Protocol):
             return
         self._bytes -= slot.size
         waited = self._node.clock.monotonic() - slot.started
-        self._node.metrics.request_seconds.labels(api_name(slot.kind)).observe(waited)
-        if self._slots[0] is slot:
-            self._flush()
-            if self._frames or not self._reading:
-                self._advance()
+        self._node.metrics.answered(api_name(slot.kind), waited)
+        if self._slots[0] is slot and not self._flush_is_due:
+            # once a turn: an object that becomes durable completes many requests of a connection at once
+            self._flush_is_due = True
+            asyncio.get_running_loop().call_soon(self._flush_and_advance)
+
+    def _flush_and_advance(self) -> None:
+        self._flush_is_due = False
+        self._flush()
+        if self._frames or not self._reading:
+            self._advance()
 
     def _flush(self) -> None:
         """Write the answers that are known, up to the first that is not."""

@@ -95,6 +95,9 @@ HANDLERS: dict[type[Message], Handler] = {
 }
 
 
+_NAMES = {kind: kind.__name__.removesuffix("Request") for kind in HANDLERS}
+
+
 def api_name(kind: type[Message]) -> str:
     """Kafka's name of the API, for metrics."""
-    return kind.__name__.removesuffix("Request")
+    return _NAMES[kind]
