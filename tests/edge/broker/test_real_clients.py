@@ -63,7 +63,7 @@ def test_paho_keeps_its_session_gets_what_is_retained_and_leaves_its_will(protoc
 
 
 def _paho_life(protocol: int, host: str, port: int) -> None:
-    got: list[tuple[str, bytes, bool]] = []
+    got: list[tuple[str, bytes | bytearray, bool]] = []
     arrived = threading.Event()
 
     def on_message(_client: paho.Client, _userdata: object, message: paho.MQTTMessage) -> None:
