@@ -12,6 +12,7 @@ from headwater.core import config
 from headwater.core.errors import Misconfigured
 from headwater.core.journal.files.settings import WhenFull as JournalWhenFull
 from headwater.core.record import TopicPartition
+from headwater.core.units import Duration
 from headwater.edge.daemon import retention_rules
 from headwater.edge.settings import EdgeSettings
 from headwater.edge.streams import Stream, StreamSettings, StreamTable, WhenFull
@@ -119,7 +120,7 @@ def test_streams_are_read_from_toml_and_become_the_journals_rules(tmp_path: Path
     assert settings.mqtt_limits.packet_bytes_max == 65536
     rule = retention_rules(table)["readings"]
     assert rule.bytes_max == 64 * 2**20
-    assert rule.age_max == 7 * 86400
+    assert rule.age_max == Duration(7 * 86400)
     assert rule.when_full is JournalWhenFull.DROP_OLDEST
     assert retention_rules(table)["default"].when_full is JournalWhenFull.REFUSE
     assert table.streams["readings"].settings.when_full is WhenFull.DROP_OLDEST
