@@ -60,6 +60,7 @@ NULL_FIELDS_MAX = 32
 _NUMBER = re.compile(
     rb"[ \t\r\n]*(-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)[ \t\r\n]*\Z"
 )
+_ESCAPED = re.compile(r'[\x00-\x1f"\\\ud800-\udfff]')
 _SPACE = b" \t\r\n"
 _DIGITS_MAX = 4000  # CPython refuses to parse longer integers; they stay text
 
@@ -200,6 +201,7 @@ class _FastStruct:
             for path, column in leaves.items()
             if not any(path[:depth] in leaves for depth in range(1, len(path)))
             and path[0] not in times
+            and all(map(_can_be_field, path))
             and _ACCEPTS.get(column.type) is not None
         }
         tree: dict[str, object] = {}
@@ -210,7 +212,7 @@ class _FastStruct:
             node[path[-1]] = _ACCEPTS[column.type]
         for name in times:
             tree[name] = _TIME_ACCEPTS
-        for name in nulls:
+        for name in filter(_can_be_field, nulls):
             tree.setdefault(name, None)
         self._getters: dict[Path, tuple[str, ...]] = {}
         kind = self._struct(tree, ())
@@ -432,6 +434,11 @@ class _Chunk:
             dead=len(self._errors),
             columns=columns,
         )
+
+
+def _can_be_field(key: str) -> bool:
+    """msgspec matches fields by their bytes in JSON; keys that JSON escapes go the slow way."""
+    return not _ESCAPED.search(key)
 
 
 def _sparse(cells: dict[int, str] | dict[int, bytes], count: int, kind: pa.DataType) -> pa.Array:

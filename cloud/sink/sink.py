@@ -21,6 +21,7 @@ from ...core.clock import Clock
 from ...core.errors import Closed, Corrupt, HeadwaterError, Missing, Refused, Unavailable
 from ...core.objectstore import ObjectStore
 from ...core.record import TopicPartition
+from ..lake.offload import Offload, in_thread
 from .building import Built
 from .metrics import SinkMetrics
 from .settings import SinkSettings
@@ -46,6 +47,7 @@ class Sink:
         clock: Clock,
         rng: random.Random,
         metrics: SinkMetrics,
+        offload: Offload = in_thread,
     ) -> None:
         self._source = source
         self._store = store
@@ -53,6 +55,7 @@ class Sink:
         self._clock = clock
         self._rng = rng
         self._metrics = metrics
+        self._offload = offload
         self._cluster = ""
         self._streams: dict[str, Stream] = {}
         self._commits: dict[str, asyncio.Task[None]] = {}
@@ -209,6 +212,7 @@ class Sink:
             settings=self._settings,
             clock=self._clock,
             rng=self._rng,
+            offload=self._offload,
         )
 
     async def _open(self, stream: Stream) -> None:

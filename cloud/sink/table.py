@@ -24,6 +24,7 @@ from ...core.errors import AlreadyExists, Refused, Unavailable, Unknown
 from ...core.objectstore import ObjectStore, join
 from ...core.record import TopicPartition
 from ..lake.delta import DeltaLog, Draft, Metadata, Overtaken
+from ..lake.offload import Offload, in_thread
 from ..lake.positions import kafka_app_id, parse_kafka
 from .building import Built, build
 from .columns import PARTITION_COLUMNS, Columns
@@ -47,6 +48,7 @@ class Table:
         settings: SinkSettings,
         clock: Clock,
         rng: random.Random,
+        offload: Offload = in_thread,
     ) -> None:
         self.stream = stream
         self._store = store
@@ -54,7 +56,8 @@ class Table:
         self._settings = settings
         self._clock = clock
         self._rng = rng
-        self.delta = DeltaLog(store, stream, clock=clock, rng=rng)
+        self._offload = offload
+        self.delta = DeltaLog(store, stream, clock=clock, rng=rng, offload=offload)
         self._decoder: PayloadDecoder | None = None
 
     async def open(self) -> None:
@@ -110,16 +113,8 @@ class Table:
 
     async def commit(self, fetched: Sequence[Fetched | OutOfRange]) -> Built | None:
         """None where nothing was to be committed. Raises Overtaken, Refused, Corrupt; waits through a store's troubles."""
-        assert self._decoder is not None, "opened"
         retries = Backoff(self._rng, first_s=0.05, cap_s=5.0)
-        built = await asyncio.to_thread(
-            build,
-            fetched,
-            ledger=Ledger(self._cluster, self.delta.snapshot.position),
-            decoder=self._decoder,
-            now_ms=self._clock.wall_ms(),
-            zstd_level=self._settings.zstd_level,
-        )
+        built = await self._offload(lambda: self._build(fetched))
         if not built.txns:
             return None
         await asyncio.gather(
@@ -128,6 +123,16 @@ class Table:
         await self.delta.commit(self._draft(built), retries=retries)
         await self._checkpoint()
         return built
+
+    def _build(self, fetched: Sequence[Fetched | OutOfRange]) -> Built:
+        assert self._decoder is not None, "opened"
+        return build(
+            fetched,
+            ledger=Ledger(self._cluster, self.delta.snapshot.position),
+            decoder=self._decoder,
+            now_ms=self._clock.wall_ms(),
+            zstd_level=self._settings.zstd_level,
+        )
 
     def _draft(self, built: Built) -> Draft:
         return Draft(

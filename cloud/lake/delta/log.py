@@ -29,6 +29,7 @@ from ....core.backoff import Backoff
 from ....core.clock import Clock
 from ....core.errors import AlreadyExists, Closed, Corrupt, Missing, Refused, Unavailable, Unknown
 from ....core.objectstore import ObjectStore
+from ..offload import Offload, in_thread
 from . import checkpoint, names
 from .add import Add
 from .commit import Commit
@@ -69,10 +70,19 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
 class DeltaLog:
     """One table. Belongs to one task: `commit` and `refresh` do not overlap."""
 
-    def __init__(self, store: ObjectStore, table: str, *, clock: Clock, rng: random.Random) -> None:
+    def __init__(
+        self,
+        store: ObjectStore,
+        table: str,
+        *,
+        clock: Clock,
+        rng: random.Random,
+        offload: Offload = in_thread,
+    ) -> None:
         self._store = store
         self._clock = clock
         self._rng = rng
+        self._offload = offload
         self.table = table
         self.snapshot = Snapshot(table)
         self._looked_at = clock.monotonic()
@@ -297,7 +307,7 @@ class DeltaLog:
         """After a commit, off its path. Losing one costs readers time and nothing else. Raises Unavailable, Unknown."""
         version = self.snapshot.version
         state = self.snapshot.state(now_ms=self._clock.wall_ms())
-        data = await asyncio.to_thread(checkpoint.encode, state)
+        data = await self._offload(lambda: checkpoint.encode(state))
         # whatever happens below, do not try again at each commit
         self._checkpoint_version = version
         try:
