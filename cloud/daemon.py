@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import platform
 import random
 import signal
-import socket
 import sys
 from collections.abc import Iterator
 
@@ -143,7 +143,7 @@ def broker_options(settings: CloudSettings) -> BrokerOptions:
     if settings.advertise:
         advertise_host, advertise_port = split_address(settings.advertise, key="cloud.advertise")
     elif host in _ANY_HOST:
-        advertise_host = socket.gethostname()
+        advertise_host = platform.node()
     if settings.shards < 1:
         raise Refused(f"cloud.shards must be at least 1, not {settings.shards}")
     broker, journal = settings.broker, settings.journal
@@ -153,7 +153,7 @@ def broker_options(settings: CloudSettings) -> BrokerOptions:
             "must not exceed cloud.journal.pending_bytes_max"
         )
     return BrokerOptions(
-        name=check_name(settings.node or socket.gethostname(), what="node"),
+        name=check_name(settings.node or platform.node(), what="node"),
         host=host,
         port=port,
         advertise_host=advertise_host,
