@@ -27,7 +27,8 @@ _SEGMENT_HEADER = struct.Struct("<8sII8sQQQQq")
 _SEGMENT_SUMMED_FROM = 12
 # magic, header crc, salt, body crc, body length, position, entries, flags, sequence, commit, wall ms
 _FRAME_HEADER = struct.Struct("<4sIIIIIIIQQq")
-_FRAME_SUMMED_FROM = 8
+# Not the salt itself: as the first four bytes summed it would cancel the seed, which is the same number.
+_FRAME_SUMMED_FROM = 12
 FRAME_HEADER_BYTES = _FRAME_HEADER.size
 # kind, reserved, name length or note kind, partition, payload length
 _ENTRY = struct.Struct("<BBHII")

@@ -76,7 +76,7 @@ class FileJournal(JournalReader):
         )
         self._writers: dict[TopicPartition, PartitionWriter] = {}
         for partition, end in self.appender.ends.items():
-            start = recovered.starts.get(partition, min(self._floor, end))
+            start = recovered.starts[partition]
             self._writers[partition] = PartitionWriter(
                 self._intake, partition, start=start, end=end
             )
@@ -224,9 +224,7 @@ class FileJournal(JournalReader):
     # reading
 
     def partitions(self) -> list[TopicPartition]:
-        return [
-            p for p, writer in list(self._writers.items()) if writer.end > self._floor or writer.end
-        ]
+        return [partition for partition in list(self._writers) if partition in self.appender.ends]
 
     def writers(self) -> list[PartitionWriter]:
         return list(self._writers.values())

@@ -39,7 +39,7 @@ from .shelf import (
     open_segment,
     quarantine,
 )
-from .state import PartitionBounds, State, load_state
+from .state import Accounted, PartitionBounds, State, load_state
 
 # The smallest record of a batch: length, attributes, two deltas, null key, null value, no headers.
 RECORD_BYTES_MIN = 7
@@ -47,9 +47,13 @@ RECORD_BYTES_MIN = 7
 
 @dataclass(slots=True)
 class RecoveryReport:
-    """What was found at start. `losses` are to be declared as gap records by the caller."""
+    """What was found at start. `losses` are to be declared as gap records by the caller.
+
+    They are told again at each start until retention has passed them: gap records may repeat, ranges are united.
+    """
 
     losses: list[Loss] = field(default_factory=list)
+    damage: list[str] = field(default_factory=list)
     quarantined: list[str] = field(default_factory=list)
     torn_bytes: int = 0
     segments: int = 0
@@ -90,7 +94,8 @@ class Recovery:
         self._sequences: list[int] = []
         self._state_found = False
         self._unusable: list[int] = []
-        self._floor = 0
+        self._floor = self._state_floor = 0
+        self._accounted: list[Accounted] = []
 
     def run(self) -> Recovered:
         """Raises Unavailable or Refused where the directory cannot be read or written at all."""
@@ -110,6 +115,8 @@ class Recovery:
             shelf=shelf,
         )
         appender.state = state
+        self._accounted = list(state.accounted)
+        self._state_floor = shelf.floor = state.floor
         bounds = {TopicPartition(b.stream, b.partition): b for b in state.partitions}
         shelf.ends_before = {partition: b.start for partition, b in bounds.items()}
         shelf.bytes_before = dict(state.stream_bytes)
@@ -120,9 +127,17 @@ class Recovery:
         next_commit = max(state.next_commit, self._replay(shelf, appender, newest, ends))
         appender.next_sequence = next_sequence
         starts = dict(shelf.ends_before) if self._state_found else self._oldest_starts(shelf)
+        for partition, end in appender.ends.items():  # younger than the state: began at its floor
+            starts.setdefault(partition, min(state.floor, end))
         self._spares(appender)
         floor = max(state.floor, self._floor)
         self._remember(appender, starts, floor=floor, next_commit=next_commit)
+        self._report.damage = [known.damage for known in self._accounted]
+        self._report.losses += [
+            Loss(TopicPartition(stream, partition), first, last, known.damage)
+            for known in self._accounted
+            for stream, partition, first, last in known.losses
+        ]
         self._report.losses += shelf.losses
         self._report.quarantined += shelf.quarantined
         self._report.segments = len(shelf.sequences) + (shelf.active is not None)
@@ -194,20 +209,17 @@ class Recovery:
         shelf.active = newest  # its header says where the one before ends
         stream_bytes, last_commit, previous = self._tables(shelf, ends)
         if newest is None:
-            self._jump_all(ends)
+            self._jump_unreadable(ends)
             appender.seed_tables(ends, stream_bytes, previous)
             return last_commit + 1
         result, suspect = self._scan_open(newest)
         newest.map = result.map
+        before = shelf.tables_before(newest.sequence)[0]
+        add_to_tables(result.map, ends, stream_bytes)
         if result.damage:
-            detail = f"{names.segment(newest.sequence)}: bytes {_ranges(result.damage)} are damaged"
             shelf.damaged.add(newest.sequence)
-            self._report.losses += missing_in(result.map, dict(ends), detail)
-            add_to_tables(result.map, ends, stream_bytes)
-            self._jump_unseen(result, ends, detail)
-        else:
-            add_to_tables(result.map, ends, stream_bytes)
-        self._jump_all(ends)
+            self._jump_damaged(newest.sequence, result, before, ends)
+        self._jump_unreadable(ends)
         appender.seed_tables(ends, stream_bytes, previous)
         appender.adopt(newest, position=result.end)
         if suspect:
@@ -263,39 +275,52 @@ class Recovery:
             self._report.torn_bytes = len(buffer) - result.end
         return result, suspect
 
-    def _jump_unseen(self, result: Scan, ends: dict[TopicPartition, int], detail: str) -> None:
-        """Partitions without a batch after the damage: their last offsets may lie in it."""
-        last = result.damage[-1].end
+    def _jump_damaged(
+        self,
+        sequence: int,
+        result: Scan,
+        before: dict[TopicPartition, int],
+        ends: dict[TopicPartition, int],
+    ) -> None:
+        """Holes in the open segment are exact where batches follow; elsewhere an end may lie in the damage."""
+        damage = f"{names.segment(sequence)}: bytes {_ranges(result.damage)} are damaged"
         lost = sum(stretch.end - stretch.first for stretch in result.damage)
         jump = lost // RECORD_BYTES_MIN + 1
-        positions = result.map.position
+        self._floor = max(self._floor, jump)
+        if self._is_accounted(damage):
+            return
+        losses = missing_in(
+            result.map, before, damage, floor=self._state_floor
+        )  # `before` is now what the frames show
+        last = result.damage[-1].end
         for partition, end in list(ends.items()):
             row = result.map.rows.get(partition)
-            if row is None or positions[result.map.members[row][-1]] < last:
-                self._jump_one(ends, partition, end, jump, detail)
-        self._floor = jump
+            if row is None or result.map.position[result.map.members[row][-1]] < last:
+                ends[partition] = end + jump
+                first = before.get(partition, 0)
+                losses.append(Loss(partition, first, end + jump - 1, f"{damage}; these at most"))
+        self._account(damage, losses)
 
-    def _jump_all(self, ends: dict[TopicPartition, int]) -> None:
+    def _jump_unreadable(self, ends: dict[TopicPartition, int]) -> None:
         """The newest segments told nothing: each may have held a whole segment's worth of any partition."""
-        jump = len(self._unusable) * (int(self._settings.segment_bytes) // RECORD_BYTES_MIN)
-        if jump == 0:
-            return
-        detail = ", ".join(names.segment(sequence) for sequence in self._unusable) + ": unreadable"
-        for partition, end in list(ends.items()):
-            self._jump_one(ends, partition, end, jump, detail)
-        self._floor += jump
+        for sequence in self._unusable:
+            damage = f"{names.segment(sequence)}: unreadable"
+            jump = int(self._settings.segment_bytes) // RECORD_BYTES_MIN
+            self._floor += jump
+            if self._is_accounted(damage):
+                continue
+            losses = []
+            for partition, end in list(ends.items()):
+                ends[partition] = end + jump
+                losses.append(Loss(partition, end, end + jump - 1, f"{damage}; these at most"))
+            self._account(damage, losses)
 
-    def _jump_one(
-        self,
-        ends: dict[TopicPartition, int],
-        partition: TopicPartition,
-        end: int,
-        jump: int,
-        detail: str,
-    ) -> None:
-        ends[partition] = end + jump
-        detail = f"{detail}; these offsets at most"
-        self._report.losses.append(Loss(partition, end, end + jump - 1, detail))
+    def _is_accounted(self, damage: str) -> bool:
+        return any(known.damage == damage for known in self._accounted)
+
+    def _account(self, damage: str, losses: list[Loss]) -> None:
+        kept = [(x.partition.topic, x.partition.partition, x.first, x.last) for x in losses]
+        self._accounted.append(Accounted(damage, kept))
 
     def _spares(self, appender: Appender) -> None:
         for name in self._disk.list(self._directory):
@@ -320,7 +345,7 @@ class Recovery:
     ) -> None:
         """Durable before use: a fresh log's identity, and jumps that no file will explain once it is set aside."""
         state = appender.state
-        if self._state_found and floor == state.floor and not self._unusable:
+        if self._state_found and self._accounted == state.accounted and not self._unusable:
             return
         new = State(
             log_id=state.log_id,
@@ -333,6 +358,7 @@ class Recovery:
                 for partition, end in appender.ends.items()
             ],
             stream_bytes=state.stream_bytes,
+            accounted=self._accounted,
         )
         try:
             appender.store(new)

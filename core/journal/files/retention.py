@@ -23,7 +23,7 @@ from .index import Footer
 from .journal import FileJournal
 from .settings import StreamRetention, WhenFull
 from .shelf import Loss, SegmentLost
-from .state import PartitionBounds, State
+from .state import Accounted, PartitionBounds, State
 
 _DEFAULT = StreamRetention()
 
@@ -84,6 +84,7 @@ def carry_out(journal: FileJournal, agreed: RetentionPlan) -> None:
                 for partition, end in list(appender.ends.items())
             ],
             stream_bytes=stream_bytes,
+            accounted=_still_of_interest(appender.state.accounted, starts),
         )
     )
     with journal.shelf.lock:
@@ -93,6 +94,18 @@ def carry_out(journal: FileJournal, agreed: RetentionPlan) -> None:
         journal.shelf.ends_before = dict(starts)
         journal.shelf.bytes_before = stream_bytes
     appender.retire(agreed.segments)
+
+
+def _still_of_interest(
+    accounted: list[Accounted], starts: Mapping[TopicPartition, int]
+) -> list[Accounted]:
+    """Damage is kept in mind until retention has moved past every offset it may have cost."""
+    return [
+        known
+        for known in accounted
+        if not known.losses
+        or any(last >= starts.get(TopicPartition(s, p), 0) for s, p, _, last in known.losses)
+    ]
 
 
 class _Planner:

@@ -116,6 +116,7 @@ class Shelf:
         # Where partitions start: offsets below are retired, so no table need know more of them.
         self.ends_before: dict[TopicPartition, int] = {}
         self.bytes_before: dict[str, int] = {}
+        self.floor = 0  # where a partition that no table knows began
         # The appender's tables, alive: what holds after the newest segment.
         self.ends: Mapping[TopicPartition, int] = {}
         self._directory = directory
@@ -272,7 +273,7 @@ class Shelf:
         detail = f"{names.segment(segment.sequence)}: bytes {where} are damaged"
         if segment.footer is None:
             expected = dict(self.tables_before(segment.sequence)[0])
-            self.losses += missing_in(found, expected, detail)
+            self.losses += missing_in(found, expected, detail, floor=self.floor)
             return
         for partition, summary in segment.footer.present():
             self.losses += _missing_of(found, partition, summary, detail)
@@ -344,15 +345,17 @@ def add_to_tables(
             stream_bytes[partition.topic] = stream_bytes.get(partition.topic, 0) + summary.size
 
 
-def missing_in(found: SegmentMap, expected: dict[TopicPartition, int], detail: str) -> list[Loss]:
+def missing_in(
+    found: SegmentMap, expected: dict[TopicPartition, int], detail: str, *, floor: int
+) -> list[Loss]:
     """Offsets that batches of the map skip, beginning at `expected`, which is moved along."""
     losses = []
     for index in range(len(found)):
         partition = found.partitions[found.row[index]]
-        want = expected.get(partition)
-        if want is not None and found.base[index] > want:
+        want = expected.get(partition, floor)
+        if found.base[index] > want:
             losses.append(Loss(partition, want, found.base[index] - 1, detail))
-        expected[partition] = max(want or 0, found.next[index])
+        expected[partition] = max(want, found.next[index])
     return losses
 
 

@@ -25,6 +25,16 @@ class PartitionBounds(msgspec.Struct, frozen=True, array_like=True):
     end: int
 
 
+class Accounted(msgspec.Struct, frozen=True, array_like=True):
+    """Damage whose jump is already in `end`: which (segment and byte ranges), and what may be lost by it.
+
+    Kept so that the next recovery neither jumps again nor forgets to say what is lost.
+    """
+
+    damage: str
+    losses: list[tuple[str, int, int, int]]  # stream, partition, first, last
+
+
 class State(msgspec.Struct, frozen=True, kw_only=True):
     log_id: str
     generation: int = 0
@@ -34,6 +44,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     floor: int = 0
     partitions: list[PartitionBounds] = []
     stream_bytes: dict[str, int] = {}
+    accounted: list[Accounted] = []
 
 
 def encode_state(state: State) -> bytes:

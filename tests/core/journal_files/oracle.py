@@ -112,6 +112,8 @@ class Model:
                 self.lost.add((loss.partition, offset))
 
     def check(self, found: Contents, journal: FileJournal) -> None:
+        if journal.recovery.damage:
+            self._forget_unnamed(found, journal)
         for partition, records in self.acknowledged.items():
             if not records:
                 continue
@@ -142,6 +144,15 @@ class Model:
         for partition, records in found.items():
             # what the outside saw, it may have sent
             self.acknowledged.setdefault(partition, {}).update(records)
+
+    def _forget_unnamed(self, found: Contents, journal: FileJournal) -> None:
+        """All of a partition lay in the damage: nothing can name it, yet its offsets are not given again."""
+        for partition, records in list(self.acknowledged.items()):
+            if partition not in found and records:
+                floor = journal.writer(partition).next_offset
+                assert floor > max(records), f"{partition}/{max(records)} would be given twice"
+                del self.acknowledged[partition]
+                self.starts[partition] = floor
 
 
 class Life:
@@ -230,7 +241,10 @@ class Life:
         partition = rng.choice(PARTITIONS)
         size = rng.choice((rng.randint(8, 60), rng.randint(8, 60), rng.randint(60, 9000)))
         value = rng.getrandbits(64).to_bytes(8, "big") * (size // 8)
-        offset = journal.writer(partition).append(self.clock.wall_ms(), None, value)
+        writer = journal.writer(partition)
+        if partition not in self.model.acknowledged:  # after damage it may begin above zero
+            self.model.starts[partition] = max(writer.start, self.model.starts.get(partition, 0))
+        offset = writer.append(self.clock.wall_ms(), None, value)
         self.model.tried.setdefault((partition, offset), set()).add(value)
         return partition, offset, value
 

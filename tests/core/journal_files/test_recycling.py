@@ -1,0 +1,118 @@
+"""Bytes of a file's earlier life never count, however whole they are."""
+
+from __future__ import annotations
+
+import random
+
+from headwater.core.journal.files.frames import (
+    batch_entry,
+    body_is_whole,
+    decode_frame_header,
+    encode_frame,
+)
+from headwater.core.journal.files.scan import scan
+from headwater.core.record import TopicPartition
+from tests.core.journal_files.oracle import DIRECTORY, contents, open_journal
+from tests.core.journal_files.test_damage import put
+from tests.sim.disk import SimDisk
+
+A = TopicPartition("a", 0)
+
+
+def test_a_whole_frame_under_another_salt_does_not_validate() -> None:
+    body = batch_entry(A, b"x" * 100)
+    for salt in range(1, 300):
+        data = encode_frame(
+            body, entries=1, salt=salt, sequence=7, position=4096, commit=1, wall_ms=0, last=True
+        )
+        claimed = bytearray(data)
+        claimed[8:12] = (0).to_bytes(4, "little")  # even one that claims the right salt
+        for candidate in (data, bytes(claimed)):
+            assert decode_frame_header(candidate, 0, salt=0, sequence=7, position=4096) is None
+
+
+def test_a_body_of_another_salt_does_not_validate_under_a_valid_header() -> None:
+    body = batch_entry(A, b"x" * 100)
+    old = encode_frame(
+        body, entries=1, salt=1, sequence=7, position=4096, commit=1, wall_ms=0, last=True
+    )
+    header = decode_frame_header(old, 0, salt=1, sequence=7, position=4096)
+    assert header is not None
+    assert body_is_whole(old, 0, header)
+    assert not body_is_whole(old, 0, header._replace(salt=2))
+
+
+def test_a_frame_of_another_sequence_or_position_does_not_count() -> None:
+    data = encode_frame(
+        b"", entries=0, salt=1, sequence=7, position=4096, commit=1, wall_ms=0, last=True
+    )
+    assert decode_frame_header(data, 0, salt=1, sequence=7, position=4096) is not None
+    assert decode_frame_header(data, 0, salt=1, sequence=8, position=4096) is None
+    assert decode_frame_header(data, 0, salt=1, sequence=7, position=8192) is None
+    moved = bytes(4096) + bytes(4096) + data
+    assert len(scan(moved, salt=1, sequence=7).map) == 0
+
+
+def test_payload_that_imitates_a_frame_is_not_taken_for_one() -> None:
+    """A sensor that learnt the format still does not know the salt."""
+    disk = SimDisk(random.Random(0))
+    journal = open_journal(disk)
+    forged = encode_frame(
+        b"", entries=0, salt=0, sequence=1, position=8192, commit=9, wall_ms=0, last=True
+    )
+    journal.writer(A).append(1, None, forged * 3)
+    put(journal, A)
+    before = contents(journal)
+    journal.close()
+    for position in range(4096, 4096 + 60):
+        disk.flip(f"{DIRECTORY}/{1:020d}.segment", position)
+    put(journal := open_journal(disk), A)
+    assert len(contents(journal)[A]) == 1
+    assert len(before[A]) == 2
+
+
+def test_spares_left_by_a_wiped_journal_give_nothing_back() -> None:
+    """The one case in which sequence and position repeat too: only the salt tells the two lives apart."""
+    for seed in range(20):
+        disk = SimDisk(random.Random(seed))
+        journal = open_journal(disk, seed=seed)
+        for _ in range(6):
+            put(journal, A, size=3000)
+        journal.close()
+        disk.rename(f"{DIRECTORY}/{1:020d}.segment", f"{DIRECTORY}/0000000a.spare")
+        for name in ("state.a", "state.b"):
+            disk.remove(f"{DIRECTORY}/{name}")
+        journal = open_journal(disk, seed=seed + 1000)
+        put(journal, A, size=3000)
+        journal.close()
+        found = contents(open_journal(disk, seed=3))
+        assert {p: set(r) for p, r in found.items()} == {A: {0}}, "stale frames came back"
+
+
+def test_a_full_circle_of_recycling_allocates_nothing() -> None:
+    disk = SimDisk(random.Random(0))
+    journal = open_journal(disk)
+    for _ in range(6):
+        put(journal, A, 3, size=15000)
+    journal.appender.retire(list(journal.shelf.sequences))
+    written = journal.counters.bytes_written
+    disk.full = True
+    put(journal, A, 3, size=15000)
+    put(journal, A, 3, size=15000)
+    assert journal.counters.segments_recycled >= 1
+    assert journal.counters.bytes_written - written < 4 * 65536
+
+
+def test_copy_on_write_file_systems_get_plain_append() -> None:
+    disk = SimDisk(random.Random(0))
+    disk.copy_on_write = True
+    journal = open_journal(disk)
+    assert not journal.appender.prepare()
+    put(journal, A, size=100)
+    assert len(disk.bytes_of(f"{DIRECTORY}/{1:020d}.segment")) == 2 * 4096
+    for _ in range(4):
+        put(journal, A, 3, size=15000)
+    before = contents(journal)
+    journal.close()
+    assert contents(open_journal(disk)) == before
+    assert not [name for name in disk.list(DIRECTORY) if name.endswith(".spare")]
