@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import platform
 import random
 import re
 import signal
-import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, NamedTuple
@@ -32,11 +32,11 @@ from ..core.journal.files.journal import FileJournal
 from ..core.journal.files.settings import StreamRetention
 from ..core.journal.files.settings import WhenFull as JournalWhenFull
 from ..core.journal.files.shelf import Loss
+from ..core.notify import ServiceManager
 from ..core.record import check_name
 from .broker.broker import Broker
 from .broker.listener import LogObserver, MqttListener
 from .gaps import GapLedger
-from .service import ServiceManager
 from .settings import NONE, EdgeSettings, split_address
 from .streams import StreamTable, WhenFull
 
@@ -356,7 +356,7 @@ def _signals(stopping: asyncio.Event) -> Iterator[None]:
 
 def _host_name() -> str:
     """The host's name with what a Kafka topic could not be called replaced."""
-    name = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:100] or "edge"
+    name = re.sub(r"[^A-Za-z0-9._-]", "-", platform.node())[:100] or "edge"
     try:
         return check_name(name, what="edge name")
     except HeadwaterError as error:

@@ -12,7 +12,6 @@ from headwater.edge.mqtt.packets import (
     Packet,
     PacketType,
     Publish,
-    RetainHandling,
     Suback,
     Subscribe,
     SubscriptionOptions,
@@ -418,96 +417,3 @@ def test_an_assigned_identifier_is_told_and_its_own() -> None:
         names.add(connack.properties.assigned_client_identifier)  # type: ignore[union-attr]
     assert len(names) == 3
     assert names == set(bench.broker.sessions)
-
-
-# --- retained ---------------------------------------------------------------------------------------------------
-
-
-def test_a_new_subscription_gets_the_last_retained_message_once_it_is_durable() -> None:
-    bench = Bench()
-    publisher, early, late = bench.connect("p"), bench.connect("e"), bench.connect("l")
-    retain(publisher, "a/b", b"old", qos=1)
-    bench.sync()
-    retain(publisher, "a/b", b"new", qos=1)
-    early.subscribe("a/#")
-    bench.sync()
-    late.send(Subscribe(packet_id=1, subscriptions=(SubscriptionOptions("a/+", 2),)))
-    _, packet = late.take()
-    assert isinstance(packet, Publish)
-    assert (packet.payload, packet.retain, packet.qos) == (b"new", True, 1)
-
-
-def test_an_empty_payload_forgets_the_topic_and_is_stored_like_any_other() -> None:
-    bench = Bench()
-    peer = bench.connect()
-    retain(peer, "a", b"x")
-    retain(peer, "a", b"")
-    bench.sync()
-    assert peer.subscribe("a") == [Suback(packet_id=1, reasons=(Reason.GRANTED_QOS_2,))]
-    assert bench.journal.values == [b"x", b""]
-    assert bench.broker.retained.bytes_held == 0
-
-
-def test_live_messages_carry_retain_only_where_asked() -> None:
-    bench = Bench()
-    publisher, plain, asked = bench.connect("p"), bench.connect("1"), bench.connect("2")
-    plain.subscribe("a")
-    asked.send(
-        Subscribe(
-            packet_id=1, subscriptions=(SubscriptionOptions("a", 1, retain_as_published=True),)
-        )
-    )
-    asked.take()
-    retain(publisher, "a", b"x")
-    bench.sync()
-    flags = [[p.retain for p in peer.take() if isinstance(p, Publish)] for peer in (plain, asked)]
-    assert flags == [[False], [True]]
-
-
-@pytest.mark.parametrize(
-    ("handling", "expected"),
-    [
-        (RetainHandling.SEND, [1, 1]),
-        (RetainHandling.SEND_IF_NEW, [1, 0]),
-        (RetainHandling.DO_NOT_SEND, [0, 0]),
-    ],
-)
-def test_retain_handling(handling: RetainHandling, expected: list[int]) -> None:
-    bench = Bench()
-    peer = bench.connect()
-    retain(peer, "a", b"x")
-    bench.sync()
-    options = SubscriptionOptions("a", 1, retain_handling=handling)
-    got = []
-    for _ in range(2):
-        peer.send(Subscribe(packet_id=1, subscriptions=(options,)))
-        got.append(len(payloads(peer.take())))
-    assert got == expected
-
-
-def test_a_slow_subscriber_gets_all_retained_topics_as_it_can_take_them() -> None:
-    bench = Bench()
-    publisher, slow = bench.connect("p"), bench.connect("s")
-    for number in range(50):
-        retain(publisher, f"a/{number}", b"old")
-    bench.sync()
-    slow.client.writable = False
-    slow.subscribe("a/+", qos=0)
-    retain(publisher, "a/7", b"new")
-    bench.sync()
-    slow.client.resume_writing()
-    packets = [packet for packet in slow.take() if isinstance(packet, Publish)]
-    assert {packet.topic for packet in packets} == {f"a/{number}" for number in range(50)}
-    assert [packet.payload for packet in packets if packet.topic == "a/7"] == [b"new"]
-
-
-def test_what_does_not_fit_among_the_retained_is_refused_and_the_rest_stays() -> None:
-    bench = Bench(settings=MqttSettings(retained_messages_max=1))
-    peer = bench.connect()
-    retain(peer, "a", b"1")
-    retain(peer, "b", b"2")
-    retain(peer, "a", b"3")
-    bench.sync()
-    assert payloads(peer.subscribe("#")) == [b"3"]
-    assert bench.broker.tally.refused == {"retained limit": 1}
-    assert bench.journal.values == [b"1", b"2", b"3"]

@@ -47,7 +47,22 @@ def test_the_examples_of_section_4_7(topic_filter: str, topic: str, expected: bo
     assert bool(subscriptions.matching(topic)) is expected
 
 
-@pytest.mark.parametrize("topic_filter", ["", "a#", "#/a", "a/#/b", "a+", "+a/b", "a/b+", "$share/g", "$share//a", "$share/+/a", "$share/g/"])  # fmt: skip
+@pytest.mark.parametrize(
+    "topic_filter",
+    [
+        "",
+        "a#",
+        "#/a",
+        "a/#/b",
+        "a+",
+        "+a/b",
+        "a/b+",
+        "$share/g",
+        "$share//a",
+        "$share/+/a",
+        "$share/g/",
+    ],
+)
 def test_an_illegal_filter_is_refused(topic_filter: str) -> None:
     with pytest.raises(Violation):
         check_topic_filter(topic_filter)

@@ -1,4 +1,4 @@
-"""What systemd is told (sd_notify(3)): READY, STOPPING, and WATCHDOG while the edge is alive. Silent without systemd."""
+"""What systemd is told (sd_notify(3)): READY, STOPPING, and WATCHDOG while a daemon is alive. Silent without systemd."""
 
 from __future__ import annotations
 
