@@ -62,10 +62,13 @@ class River:
         self.mqtt_port, self.kafka_port = free_port(), free_port()
         self.edge_http, self.cloud_http, self.sink_http = free_port(), free_port(), free_port()
         self.config = directory / "headwater.toml"
-        self.config.write_text(
-            config + f'\n[sink]\ndiscovery = "500ms"\ninterval = "{sink_interval}"\n'
-        )
-        self._environment = dict(environment or {})
+        self.config.write_text(config)
+        # by the environment, which the sink that runs beside the cloud inherits too
+        self._environment = {
+            "HEADWATER_SINK__INTERVAL": sink_interval,
+            "HEADWATER_SINK__DISCOVERY": "500ms",
+            **(environment or {}),
+        }
         self.daemons = {
             "edge": self._daemon("edge", self._edge(), self.edge_http),
             "cloud": self._daemon(

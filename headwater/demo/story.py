@@ -15,6 +15,8 @@ import tempfile
 import time
 from pathlib import Path
 
+import aiomqtt
+
 from ..core.clock import SystemClock
 from .daemon import HOST, Daemon
 from .fleet import Fleet
@@ -63,6 +65,7 @@ class Story:
         self._drained = asyncio.Event()
 
     async def tell(self, *, stay: bool) -> bool:
+        asyncio.get_running_loop().set_exception_handler(_ignore_broken_connections)
         self._screen.say(f"starting an edge and a cloud in {self._river.directory}")
         await asyncio.to_thread(self._river.start)
         self._screen.say(
@@ -170,3 +173,9 @@ still running and publishing; Ctrl-C ends it. Try in another terminal:
 """
         )
         await self._fleet.run(asyncio.Event())
+
+
+def _ignore_broken_connections(loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+    """aiomqtt leaves behind a future for each connection that broke; breaking them is what we do here."""
+    if not isinstance(context.get("exception"), aiomqtt.MqttError):
+        loop.default_exception_handler(context)

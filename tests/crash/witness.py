@@ -13,6 +13,10 @@ Three kinds of device, told by the first letter of their name:
     s…  QoS 1, lasting session: it is sent again as DUP (at-least-once: a copy for each time it was sent, at the most)
     x…  QoS 2, lasting session: it is sent again as DUP, and must be there once
 
+Devices with a lasting session break their own connection now and then, with publishes in flight: the edge lives on and
+remembers the session, so that they must send again. An edge that was killed may have forgotten it (session present 0);
+then what was in flight is in doubt, as for the others.
+
 Sequences of a device grow by one; each is published in order on one connection. Runs until SIGTERM, then waits for what
 is in flight, so that the ledger ends with few doubts.
 """
@@ -24,14 +28,17 @@ import asyncio
 import contextlib
 import json
 import os
+import random
 import signal
 from pathlib import Path
 
 from tests.bench import wire
 
-TICK_SECONDS = 0.05
+TICK_SECONDS = 0.02
 RECONNECT_SECONDS = 0.05
 FINISH_SECONDS = 20.0
+# of the ticks of a device with a lasting session: once in two seconds or so
+BREAK_SHARE = 0.01
 
 
 class Ledger:
@@ -45,8 +52,9 @@ class Ledger:
 class Device(asyncio.Protocol):
     """One MQTT client through all its connections."""
 
-    def __init__(self, name: str, ledger: Ledger, window: int) -> None:
+    def __init__(self, name: str, ledger: Ledger, window: int, rng: random.Random) -> None:
         self.name = name
+        self._rng = rng
         self._ledger = ledger
         self._window = window
         self._qos = 2 if name.startswith("x") else 1
@@ -106,6 +114,10 @@ class Device(asyncio.Protocol):
             self._ledger.write("S", self.name, self._next)
             self._transport.write(self._publish(self._packet_id, dup=False))
             self._next += 1
+        if self._accepted and not self._clean and self._rng.random() < BREAK_SHARE:
+            assert self._transport is not None, "accepted means connected"
+            self._accepted = False
+            self._transport.close()  # what was written goes out; what would be answered is not heard
 
     def finish(self) -> None:
         """Publish nothing new; `done` when nothing is in flight."""
@@ -153,17 +165,31 @@ async def live(device: Device, port: int) -> None:
         await asyncio.sleep(RECONNECT_SECONDS)
 
 
+async def beat(device: Device, phase: float) -> None:
+    """Publish at a steady pace, out of step with the others: at most moments somebody waits for an acknowledgement."""
+    await asyncio.sleep(phase)
+    while True:
+        device.tick()
+        await asyncio.sleep(TICK_SECONDS)
+
+
 async def run(options: argparse.Namespace) -> None:
     ledger = Ledger(options.ledger)
-    devices = [Device(name, ledger, options.window) for name in options.devices.split(",")]
+    names = options.devices.split(",")
+    devices = [
+        Device(name, ledger, options.window, random.Random(f"{options.seed} {name}"))
+        for name in names
+    ]
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     lives = [asyncio.create_task(live(device, options.port)) for device in devices]
-    while not stop.is_set():
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(stop.wait(), TICK_SECONDS)
-        for device in devices:
-            device.tick()
+    beats = [
+        asyncio.create_task(beat(device, index * TICK_SECONDS / len(devices)))
+        for index, device in enumerate(devices)
+    ]
+    await stop.wait()
+    for task in beats:
+        task.cancel()
     for device in devices:
         device.finish()
     with contextlib.suppress(TimeoutError):
@@ -172,7 +198,7 @@ async def run(options: argparse.Namespace) -> None:
                 await device.done.wait()
     for task in lives:
         task.cancel()
-    await asyncio.gather(*lives, return_exceptions=True)
+    await asyncio.gather(*lives, *beats, return_exceptions=True)
 
 
 def main() -> None:
@@ -180,7 +206,8 @@ def main() -> None:
     flags.add_argument("--port", type=int, required=True)
     flags.add_argument("--ledger", type=Path, required=True)
     flags.add_argument("--devices", required=True, metavar="NAME,…")
-    flags.add_argument("--window", type=int, default=4)
+    flags.add_argument("--seed", type=int, default=0)
+    flags.add_argument("--window", type=int, default=2)
     asyncio.run(run(flags.parse_args()))
 
 

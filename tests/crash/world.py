@@ -12,7 +12,7 @@ import random
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -22,6 +22,7 @@ from headwater.demo.river import Answerless, River
 
 from . import ledger
 
+TIERS = ("edge", "cloud", "sink")
 BROKEN_SHOWN_MAX = 20
 DEVICES = ("f1", "f2", "f3", "f4", "s1", "s2", "x1", "x2")
 REPEATING = tuple(name for name in DEVICES if name.startswith("s"))
@@ -58,6 +59,7 @@ class World:
             [
                 *(sys.executable, "-m", "tests.crash.witness", "--devices", ",".join(DEVICES)),
                 *("--port", str(self.river.mqtt_port), "--ledger", str(self._ledger)),
+                *("--seed", str(seed)),
             ],
             log=directory / "witness.log",
         )
@@ -94,8 +96,11 @@ class World:
     def restart(self, tier: str) -> None:
         self.river.daemons[tier].start()
 
-    def storm(self, blows: int, tiers: Sequence[str]) -> None:
-        """SIGKILL tiers in turn, at random moments; half of the time it gets ready before the next blow."""
+    def storm(self, blows: int, tiers: Sequence[str], *, ready: Sequence[str] = TIERS) -> None:
+        """SIGKILL tiers in turn, at random moments; half of the time it gets ready before the next blow.
+
+        `ready` are the tiers that can: a sink without a cloud does not.
+        """
         order = [tiers[index % len(tiers)] for index in range(blows)]
         self.rng.shuffle(order)
         for tier in order:
@@ -104,18 +109,20 @@ class World:
             if self.rng.random() < 0.2:
                 self.live(0.05, 0.3)
             self.restart(tier)
-            if self.rng.random() < 0.5:
+            if tier in ready and self.rng.random() < 0.5:
                 self.river.daemons[tier].wait_ready()
 
-    def more_is_acknowledged(self, count: int = 50, timeout_seconds: float = 30.0) -> None:
-        """Wait until the edge has acknowledged so many more messages than now: it is alive and kept promises."""
-        wanted = len(self.account.acknowledged) + count
+    def until(self, happened: Callable[[], bool], timeout_seconds: float = 45.0) -> None:
+        """Wait for something that the story needs."""
         deadline = time.monotonic() + timeout_seconds
-        while len(self.account.acknowledged) < wanted:
-            assert time.monotonic() < deadline, (
-                f"the edge acknowledged too little in {timeout_seconds} s"
-            )
+        while not happened():
+            assert time.monotonic() < deadline, f"it did not happen within {timeout_seconds:g} s"
             time.sleep(0.05)
+
+    def more_is_acknowledged(self, count: int = 50) -> None:
+        """Wait until the edge has acknowledged so many more messages than now: it is alive and keeps promises."""
+        wanted = len(self.account.acknowledged) + count
+        self.until(lambda: len(self.account.acknowledged) >= wanted)
 
     def finish(self) -> Account:
         """Stop publishing, let everything arrive, judge. Returns the account by which it was judged."""
@@ -139,6 +146,8 @@ class World:
     def _drain(self, account: Account) -> list[Row]:
         deadline = time.monotonic() + DRAIN_SECONDS_MAX
         while True:
+            for daemon in self.river.daemons.values():
+                assert daemon.running, f"{daemon.name} ended by itself\n{daemon.log_tail()}"
             rows = self.rows()
             missing = account.acknowledged - {row.message for row in rows}
             if not missing or time.monotonic() > deadline:
