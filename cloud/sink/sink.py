@@ -76,6 +76,7 @@ class Sink:
 
     async def run(self, stop: asyncio.Event) -> None:
         stopping = asyncio.ensure_future(stop.wait())
+        step: asyncio.Future[None] | None = None
         try:
             while not stop.is_set():
                 step = asyncio.ensure_future(self._step())
@@ -87,9 +88,10 @@ class Sink:
             await self._drain()
         finally:
             stopping.cancel()
-            for task in self._commits.values():
+            left = [*self._commits.values(), *([step] if step else [])]
+            for task in left:
                 task.cancel()
-            await asyncio.gather(*self._commits.values(), return_exceptions=True)
+            await asyncio.gather(*left, return_exceptions=True)
 
     async def _step(self) -> None:
         try:

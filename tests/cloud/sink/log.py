@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 
+from headwater.cloud.sink.source import Aborted, Fetched, OutOfRange
 from headwater.core.batch import encode_batch, split_batches
 from headwater.core.errors import Closed, Missing
 from headwater.core.journal.reading import Bounds
@@ -16,7 +17,6 @@ from headwater.core.record import (
     Record,
     TopicPartition,
 )
-from headwater.cloud.sink.source import Aborted, Fetched, OutOfRange
 
 LOG = b"0123456789abcdef"
 NOON = 1_795_348_800_000  # 2026-11-22 12:00 UTC, ms
@@ -71,17 +71,16 @@ class MemoryLog:
         """Retention: what lies below is gone."""
         self.starts[tp] = start
         self.batches[tp] = [
-            batch
-            for batch in self.batches[tp]
-            if next(split_batches(batch))[0].next_offset > start
+            batch for batch in self.batches[tp] if next(split_batches(batch))[0].next_offset > start
         ]
 
 
 class MemorySource:
-    """One sink's way to it. `batches_max` bounds an answer, so that several fetches are needed."""
+    """One sink's way to it. `batches_max` bounds an answer, so that several fetches are needed, each of `pause_s`."""
 
-    def __init__(self, log: MemoryLog, *, batches_max: int = 1000) -> None:
+    def __init__(self, log: MemoryLog, *, batches_max: int = 1000, pause_s: float = 0) -> None:
         self.log = log
+        self.pause_s = pause_s
         self.batches_max = batches_max
         self.fetches = 0
 
@@ -100,7 +99,7 @@ class MemorySource:
         self, positions: Mapping[TopicPartition, int], *, wait_s: float
     ) -> list[Fetched | OutOfRange]:
         self.fetches += 1
-        await asyncio.sleep(0)
+        await asyncio.sleep(self.pause_s)
         out: list[Fetched | OutOfRange] = []
         for tp, offset in positions.items():
             if tp not in self.log.batches:

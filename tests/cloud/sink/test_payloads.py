@@ -155,7 +155,19 @@ def test_a_plain_number_is_the_column_value(payload: bytes, value: float) -> Non
 
 @pytest.mark.parametrize(
     "payload",
-    [b"ON", b"", b"007", b"+5", b"0x10", b"1,2", b'"text"', b"true", b"[1,2]", b"NaN", b"\xef\xbb\xbf{}"],
+    [
+        b"ON",
+        b"",
+        b"007",
+        b"+5",
+        b"0x10",
+        b"1,2",
+        b'"text"',
+        b"true",
+        b"[1,2]",
+        b"NaN",
+        b"\xef\xbb\xbf{}",
+    ],
 )
 def test_other_text_is_kept_and_is_no_error(payload: bytes) -> None:
     found = decode(payload)
@@ -267,13 +279,16 @@ class TestTime:
         assert cells(found, "time") == [1_795_340_000_000.0]
 
 
-LEAVES = st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=5)
+LEAVES = (
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=5)
+)
 OBJECTS = st.dictionaries(
     st.sampled_from(["a", "b", "A", "ts", "time", "value", "device", ""]) | st.text(max_size=3),
     st.recursive(
         LEAVES,
-        lambda inner: st.lists(inner, max_size=2)
-        | st.dictionaries(st.text(max_size=2), inner, max_size=2),
+        lambda inner: (
+            st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=2), inner, max_size=2)
+        ),
         max_leaves=4,
     ),
     max_size=4,
