@@ -207,13 +207,17 @@ class Recovery:
     ) -> int:
         """Fills the tables; returns the next commit number. The open segment becomes the appender's."""
         shelf.active = newest  # its header says where the one before ends
-        stream_bytes, last_commit, previous = self._tables(shelf, ends)
         if newest is None:
+            stream_bytes, last_commit, previous = self._tables(shelf, ends)
             self._jump_unreadable(ends)
             appender.seed_tables(ends, stream_bytes, previous)
             return last_commit + 1
         result, suspect = self._scan_open(newest)
         newest.map = result.map
+        shown: dict[TopicPartition, int] = {}
+        add_to_tables(result.map, shown, {})
+        shelf.ends = shown  # should the segment before prove damaged, this is where it must end
+        stream_bytes, last_commit, previous = self._tables(shelf, ends)
         before = shelf.tables_before(newest.sequence)[0]
         add_to_tables(result.map, ends, stream_bytes)
         if result.damage:

@@ -234,22 +234,23 @@ class Shelf:
         segment = self.segment(sequence)
         if segment.map is not None:
             return segment.map
-        buffer = read_through(segment.file, self._limit(segment))
+        limit = self._limit(segment)
+        buffer = read_through(segment.file, segment.file.size() if limit is None else limit)
         result = scan(buffer, salt=segment.salt, sequence=sequence)
-        footer = segment.footer
         segment.map = result.map
-        segment.end = result.end if footer is None else footer.totals.data_end
+        segment.end = result.end if limit is None else limit
         self._keep(segment)
-        cut = footer is not None and any(
-            s.tail for s in _stretches(result.damage, result.end, segment.end)
-        )
-        if (result.damage or cut) and sequence not in self.damaged:
+        damage = result.damage
+        if limit is not None and result.end < limit:
+            # where the end is known, a bad tail before it is damage like any other
+            damage = [*damage, Stretch(result.end, limit, True)]
+        if damage and sequence not in self.damaged:
             self.damaged.add(sequence)
-            self._report_missing(segment, result.map, result.damage)
+            self._report_missing(segment, result.map, damage)
         return result.map
 
-    def _limit(self, segment: OpenSegment) -> int:
-        """Bytes there and beyond do not count, however whole they look."""
+    def _limit(self, segment: OpenSegment) -> int | None:
+        """Bytes there and beyond do not count, however whole they look. None: no one knows but the frames."""
         if segment.footer is not None:
             return segment.footer.totals.data_end
         known = self._ends_known.get(segment.sequence)
@@ -262,7 +263,7 @@ class Shelf:
         header = following.header if following is not None else None
         if header is not None and header.previous_sequence == segment.sequence:
             return header.previous_end
-        return segment.file.size()
+        return None
 
     # damage
 
@@ -272,8 +273,11 @@ class Shelf:
         where = ", ".join(f"{s.first}-{s.end}" for s in damage) or f"before {segment.end}"
         detail = f"{names.segment(segment.sequence)}: bytes {where} are damaged"
         if segment.footer is None:
-            expected = dict(self.tables_before(segment.sequence)[0])
+            expected = self.tables_before(segment.sequence)[0]
             self.losses += missing_in(found, expected, detail, floor=self.floor)
+            index = bisect_left(self.sequences, segment.sequence) + 1
+            after = self.footer(self.sequences[index]) if index < len(self.sequences) else None
+            self.losses += self._between(expected, after, detail)
             return
         for partition, summary in segment.footer.present():
             self.losses += _missing_of(found, partition, summary, detail)
@@ -299,17 +303,19 @@ class Shelf:
                 except SegmentLost:
                     continue
             detail = f"{names.segment(sequence)}: {reason}"
-            self.losses += self._between(before, after, detail)
+            ends = dict(before.ends()) if before is not None else {}
+            self.losses += self._between(ends, after, detail)
 
-    def _between(self, before: Footer | None, after: Footer | None, detail: str) -> list[Loss]:
+    def _between(
+        self, before: Mapping[TopicPartition, int], after: Footer | None, detail: str
+    ) -> list[Loss]:
+        """What lies between the ends `before` and where the next segment (None: the open one) goes on."""
         table = self.ends if after is None else dict(after.ends())
         losses = []
         for partition, end in table.items():
             summary = self._first_after(partition, after)
-            first = self.ends_before.get(partition, 0)
-            if before is not None:
-                first = max(first, before.end(partition))
             base = end if summary is None else summary.base
+            first = max(before.get(partition, self.floor), self.ends_before.get(partition, 0))
             if base > first:
                 losses.append(Loss(partition, first, base - 1, detail))
         return losses
@@ -370,13 +376,6 @@ def _missing_of(
     if want < summary.end:
         losses.append(Loss(partition, want, summary.end - 1, detail))
     return losses
-
-
-def _stretches(damage: list[Stretch], end: int, expected: int | None) -> list[Stretch]:
-    """With a footer the end is known, so a bad tail before it is damage like any other."""
-    if expected is not None and end < expected:
-        damage.append(Stretch(end, expected, True))
-    return damage
 
 
 def quarantine(disk: Disk, directory: str, name: str, settings: FileJournalSettings) -> str | None:
