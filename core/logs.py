@@ -6,10 +6,22 @@ a state is logged when it changes, and payloads are never logged.
 
 from __future__ import annotations
 
+import importlib
 import logging
 import sys
 
-import structlog
+
+def _import_without_rich() -> None:
+    """structlog loads rich (4.6 MiB resident) wherever another package installed it; a daemon has no use for it."""
+    if "structlog" not in sys.modules and "rich" not in sys.modules:
+        sys.modules["rich"] = None  # type: ignore[assignment]
+        importlib.import_module("structlog")
+        del sys.modules["rich"]
+
+
+_import_without_rich()
+
+import structlog  # noqa: E402
 
 
 def configure(*, level: str = "info") -> None:
