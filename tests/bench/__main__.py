@@ -34,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("--against", action="append", help="only contenders of these names")
     flags.add_argument("--rounds", type=int, help="of each contender (default: 5)")
     flags.add_argument("--seconds", type=float, help="of each round (default: 3)")
-    flags.add_argument("--records", type=int, help="of the backlog (default: 400000)")
+    flags.add_argument("--records", type=int, help="of the backlog (default: 1500000)")
     return flags
 
 
@@ -67,7 +67,7 @@ def measure(options: argparse.Namespace) -> report.Run:
     parts = options.only or PARTS
     rounds = options.rounds or (2 if options.quick else 5)
     seconds = options.seconds or (1.5 if options.quick else 3.0)
-    records = options.records or (60_000 if options.quick else 400_000)
+    records = options.records or (60_000 if options.quick else 1_500_000)
     contenders = [
         each for each in CONTENDERS if not options.against or each.name in options.against
     ]
