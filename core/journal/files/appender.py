@@ -219,10 +219,11 @@ class Appender:
             salt=active.salt,
         )
         with contextlib.suppress(Unavailable):  # a missing footer costs a scan, not a record
-            active.file.write(position, placed)
-            active.file.sync()
-            self.counters.syncs += 1
-            self.counters.bytes_written += len(placed)
+            if position >= self.position:  # never over a frame, whatever was miscounted
+                active.file.write(position, placed)
+                active.file.sync()
+                self.counters.syncs += 1
+                self.counters.bytes_written += len(placed)
         active.end = self.position
         self._previous = (active.sequence, self.position)
         self.shelf.roll(None, footer=decode_footer(data, salt=active.salt))
@@ -280,9 +281,9 @@ class Appender:
         self._names_bytes = sum(len(partition.topic) for partition in ends)
         self.shelf.ends = ends
 
-    def partitions_fit(self, partitions: int) -> bool:
+    def partitions_fit(self, partitions: int, streams: int, names_bytes: int) -> bool:
         """Whether a table of so many still leaves three quarters of a segment to records."""
-        size = footer_bytes_max(partitions, len(self.stream_bytes) + 1, self._names_bytes + 249)
+        size = footer_bytes_max(partitions, streams, names_bytes)
         return size <= int(self._settings.segment_bytes) // 4
 
     # spares

@@ -75,6 +75,7 @@ class FileJournal(JournalReader):
             self.appender.position if active else 2**32 - 1,
         )
         self._writers: dict[TopicPartition, PartitionWriter] = {}
+        self._streams = {partition.topic for partition in self.appender.ends}
         for partition, end in self.appender.ends.items():
             start = recovered.starts[partition]
             self._writers[partition] = PartitionWriter(
@@ -141,7 +142,9 @@ class FileJournal(JournalReader):
         """The partition's one writer; made at first use. Raises Refused at the limit of partitions."""
         found = self._writers.get(partition)
         if found is None:
-            if not self.appender.partitions_fit(len(self._writers) + 1):
+            streams = self._streams | {partition.topic}
+            names_bytes = sum(map(len, streams))
+            if not self.appender.partitions_fit(len(self._writers) + 1, len(streams), names_bytes):
                 raise Refused(
                     f"{partition}: {len(self._writers)} partitions are as many as segments of "
                     f"{self.settings.segment_bytes} can index",
@@ -149,6 +152,7 @@ class FileJournal(JournalReader):
                 )
             found = PartitionWriter(self._intake, partition, start=self._floor, end=self._floor)
             self._writers[partition] = found
+            self._streams = streams
         return found
 
     def append(self, partition: TopicPartition, record: Record) -> int:

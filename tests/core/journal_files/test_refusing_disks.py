@@ -146,7 +146,7 @@ def test_partitions_are_limited_by_what_a_segment_can_index() -> None:
     disk = SimDisk(random.Random(0))
     journal = open_journal(disk)
     count = 0
-    while journal.appender.partitions_fit(count + 1):
+    while journal.appender.partitions_fit(count + 1, 1, 1):
         journal.writer(TopicPartition("a", count)).append(1, None, b"")
         count += 1
     assert count > 200
