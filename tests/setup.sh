@@ -22,12 +22,15 @@ if [ -n "$wanted" ]; then
 fi
 
 jars=.cache/kafka/jars
-if [ ! -d "$jars" ]; then
+list=tests/interop/apache/pom.xml
+if ! cmp -s "$list" "$jars/pom.xml"; then
     if command -v mvn >/dev/null && command -v java >/dev/null; then
         echo "fetching Apache Kafka's jars"
-        mvn --quiet --batch-mode --file tests/interop/apache/pom.xml dependency:copy-dependencies \
+        rm -rf "$jars.part"
+        mvn --quiet --batch-mode --file "$list" dependency:copy-dependencies \
             -DincludeScope=runtime -DoutputDirectory="$PWD/$jars.part" >.cache/maven.log 2>&1 &&
-            mv "$jars.part" "$jars" || { echo "maven failed, see .cache/maven.log"; }
+            cp "$list" "$jars.part/pom.xml" && rm -rf "$jars" && mv "$jars.part" "$jars" ||
+            { echo "maven failed, see .cache/maven.log"; }
     else
         echo "not fetched here: Apache Kafka's jars (needs mvn and java)"
     fi

@@ -11,7 +11,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -47,9 +47,9 @@ def free_port() -> int:
 class ApacheKafka:
     """One broker in `directory`. `start`, `kill` and `start` again keep its data."""
 
-    def __init__(self, directory: Path, *, extra: str = "") -> None:
+    def __init__(self, directory: Path, *, port: int | None = None, extra: str = "") -> None:
         self.directory = directory
-        self.port = free_port()
+        self.port = port or free_port()
         self._controller = free_port()
         self._extra = extra
         self._process: subprocess.Popen[bytes] | None = None
@@ -70,13 +70,17 @@ class ApacheKafka:
         self._java(*command).wait(timeout=START_SECONDS_MAX)
 
     def start(self) -> None:
-        self._process = self._java("kafka.Kafka")
-        deadline = time.monotonic() + START_SECONDS_MAX
-        while time.monotonic() < deadline:
-            if self._process.poll() is not None:
+        process = self._process = self._java("kafka.Kafka")
+        self.wait(lambda: process.poll() is None, START_SECONDS_MAX)
+
+    def wait(self, running: Callable[[], bool], timeout_seconds: float) -> float:
+        """Until it answers a client. Returns the seconds it took."""
+        began = time.monotonic()
+        while (waited := time.monotonic() - began) < timeout_seconds:
+            if not running():
                 raise RuntimeError(f"kafka ended at start: see {self.directory / 'kafka.log'}")
             if self._answers():
-                return
+                return waited
             time.sleep(0.2)
         raise RuntimeError(f"kafka does not answer: see {self.directory / 'kafka.log'}")
 
@@ -96,28 +100,35 @@ class ApacheKafka:
         except KafkaException:
             return False
 
+    def command(self, main: str, *arguments: str) -> list[str]:
+        # few compiler threads: the machine's cores are the tests' too
+        options = ("-Xmx512m", "-Xms128m", "-XX:TieredStopAtLevel=1", "-cp", f"{JARS}/*")
+        return [require(), *options, main, *arguments, str(self.directory / "server.properties")]
+
     def _java(self, main: str, *arguments: str) -> subprocess.Popen[bytes]:
-        java = shutil.which("java")
-        assert java is not None, "checked by the fixture"
-        log = (self.directory / "kafka.log").open("ab")
-        with log:
+        with (self.directory / "kafka.log").open("ab") as log:
             return subprocess.Popen(
-                [
-                    *(java, "-Xmx512m", "-Xms128m", "-cp", f"{JARS}/*", main, *arguments),
-                    str(self.directory / "server.properties"),
-                ],
+                self.command(main, *arguments),
                 stdout=log,
                 stderr=log,
                 env={**os.environ, "LC_ALL": "C"},
             )
 
 
-@contextmanager
-def apache_kafka(directory: Path, *, extra: str = "") -> Iterator[ApacheKafka]:
-    if shutil.which("java") is None:
+def require() -> str:
+    """The path of java; without it or the jars the test is skipped, or fails (tests/requirements.py)."""
+    java = shutil.which("java")
+    if java is None:
         missing("java is not installed", installable=False)
     if not JARS.is_dir():
         missing("Apache Kafka's jars are not in .cache/kafka/jars")
+    assert java is not None
+    return java
+
+
+@contextmanager
+def apache_kafka(directory: Path, *, extra: str = "") -> Iterator[ApacheKafka]:
+    require()
     broker = ApacheKafka(directory, extra=extra)
     broker.format()
     broker.start()
