@@ -66,8 +66,9 @@ async def table_names(store: ObjectStore) -> list[str]:
     after = ""
     while page := await store.list("", after=after, limit=1):
         name, slash, _ = page[0].key.partition("/")
-        # behind all keys of this folder: "0" is the character after "/"
-        after = f"{name}0" if slash else page[0].key
+        # Behind all keys of this folder, in the order of bytes (where "a.b/" comes before "a/") and in that of
+        # folders (after it), which some servers have.
+        after = f"{name}/~" if slash else page[0].key
         if slash and await store.list(log_prefix(name), limit=1):
             names.append(name)
     return names

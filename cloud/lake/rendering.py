@@ -6,13 +6,16 @@ import csv
 import datetime
 import io
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import duckdb
 import msgspec
 import pyarrow.parquet as pq
 
 from ...core.errors import Refused
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 FORMATS = ("table", "json", "csv", "parquet")
 
@@ -80,11 +83,32 @@ def _csv(names: list[str], rows: Iterator[tuple[object, ...]], out: BinaryIO) ->
         wrapper.detach()
 
 
+class _Counting(io.RawIOBase):
+    """A pipe cannot tell its position, which a Parquet writer asks for."""
+
+    def __init__(self, out: BinaryIO) -> None:
+        self._out = out
+        self._position = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Buffer, /) -> int:
+        size = memoryview(data).nbytes
+        self._out.write(data)
+        self._position += size
+        return size
+
+    def tell(self) -> int:
+        return self._position
+
+
 def _parquet(result: duckdb.DuckDBPyConnection, out: BinaryIO) -> None:
-    reader = result.fetch_record_batch(_PAGE * 20)
-    with pq.ParquetWriter(out, reader.schema, compression="zstd") as writer:
+    reader = result.to_arrow_reader(_PAGE * 20)
+    with pq.ParquetWriter(_Counting(out), reader.schema, compression="zstd") as writer:
         for batch in reader:
             writer.write_batch(batch)
+    out.flush()
 
 
 def _table(names: list[str], rows: Iterator[tuple[object, ...]], out: BinaryIO) -> None:

@@ -31,11 +31,13 @@ def with_decoder(own: PayloadDecoder, *payloads: bytes | None) -> Decoded:
 
 
 def cells(decoded: Decoded, name: str) -> list[object]:
-    return decoded.columns[name].to_pylist()
+    found: list[object] = decoded.columns[name].to_pylist()
+    return found
 
 
 def errors(decoded: Decoded) -> list[str | None]:
-    return decoded.error.to_pylist()
+    found: list[str | None] = decoded.error.to_pylist()
+    return found
 
 
 def test_fields_become_columns_row_by_row() -> None:
