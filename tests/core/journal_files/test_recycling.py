@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import random
 
+from headwater.core.journal.files import StreamRetention
 from headwater.core.journal.files.frames import (
     batch_entry,
     body_is_whole,
     decode_frame_header,
     encode_frame,
 )
+from headwater.core.journal.files.retention import carry_out, plan
 from headwater.core.journal.files.scan import scan
 from headwater.core.record import TopicPartition
+from headwater.core.units import ByteSize
 from tests.core.journal_files.oracle import DIRECTORY, contents, open_journal
 from tests.core.journal_files.test_damage import put
-from tests.sim.disk import SimDisk
+from tests.sim.disk import SimCrash, SimDisk
 
 A = TopicPartition("a", 0)
 
@@ -101,6 +104,36 @@ def test_a_full_circle_of_recycling_allocates_nothing() -> None:
     put(journal, A, 3, size=15000)
     assert journal.counters.segments_recycled >= 1
     assert journal.counters.bytes_written - written < 4 * 65536
+
+
+def test_a_crash_between_retiring_a_file_and_reusing_it_sets_nothing_aside() -> None:
+    """Were its old name not durably gone first, the old name could come back over the new content."""
+    crashes = 0
+    for seed in range(300):
+        rng = random.Random(seed)
+        disk = SimDisk(rng)
+        journal = open_journal(disk)
+        while len(journal.shelf.sequences) < 3:
+            put(journal, A, size=15000)
+        journal.appender.spares.clear()
+        rules = {"a": StreamRetention(bytes_max=ByteSize(1024))}
+        disk.crash_at = disk.calls + rng.randint(1, 45)
+        try:
+            carry_out(journal, plan(journal, 0, rules=rules, sent=None))
+            for _ in range(5):
+                put(journal, A, size=15000)
+        except SimCrash:
+            crashes += 1
+        disk.restart(keep=0.5)
+        journal = open_journal(disk)
+        contents(journal)
+        journal.appender.prepare()
+        assert not [name for name in disk.list(DIRECTORY) if name == "quarantine"]
+        assert not journal.recovery.quarantined, f"seed {seed}"
+        assert not journal.shelf.quarantined, f"seed {seed}"
+        for sequence in list(journal.shelf.sequences):
+            journal.shelf.footer(sequence)  # each file under a segment's name is that segment
+    assert crashes > 100
 
 
 def test_copy_on_write_file_systems_get_plain_append() -> None:
