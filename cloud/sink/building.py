@@ -34,7 +34,7 @@ from .addresses import Addresses, Run, read_addresses
 from .columns import DAY, SYSTEM
 from .files import DataFile, data_file, split_days
 from .ledger import Ledger
-from .payloads import PayloadDecoder
+from .payloads import Decoded, PayloadDecoder
 from .source import Aborted, Fetched, OutOfRange
 
 # Large enough that Arrow's cost per call vanishes, small enough that a chunk's Python objects take some 10 MB.
@@ -150,7 +150,7 @@ def _with_dictionaries(schema: pa.Schema) -> pa.Schema:
 
 
 _REPEATING = pa.dictionary(pa.int32(), pa.string())
-_REPEATING_NAMES = frozenset({"device", "topic", "edge", "stream", "log"})
+_REPEATING_NAMES = frozenset({"device", "topic", "edge", "stream", "log", "ts_source"})
 _SYSTEM_NAMES = frozenset(field.name for field in SYSTEM)
 
 
@@ -284,9 +284,7 @@ def _chunk_table(
         "device": device,
         "topic": device if addresses.topic is None else topic.dictionary_encode(),
         "ts": decoded.ts.cast(microseconds),
-        "ts_source": pc.if_else(
-            decoded.from_payload, "payload", pc.if_else(decoded.ts.is_valid(), "arrival", None)
-        ).cast(pa.string()),
+        "ts_source": _ts_source(decoded),
         "arrival": arrival.cast(microseconds),
         "edge": _by_place(addresses, place, "edge"),
         "stream": _by_place(addresses, place, "stream"),
@@ -306,6 +304,16 @@ def _chunk_table(
             if why is not None:
                 ledger.bury(addresses.places[addresses.place[row]])
     return pa.table(columns | decoded.columns), dead
+
+
+def _ts_source(decoded: Decoded) -> pa.Array:
+    if pc.all(decoded.from_payload).as_py():
+        index = pa.repeat(pa.scalar(0, pa.int32()), len(decoded.ts))
+    else:
+        index = pc.if_else(
+            decoded.ts.is_valid(), pc.if_else(decoded.from_payload, 0, 1), None
+        ).cast(pa.int32())
+    return pa.DictionaryArray.from_arrays(index, pa.array(["payload", "arrival"]))
 
 
 def _arrivals(timestamps: list[int]) -> pa.Array:

@@ -100,7 +100,24 @@ def _sorted(rows: pa.Table) -> pa.Table:
     order = pc.sort_indices(device.dictionary)
     rank = pc.sort_indices(order).cast(pa.int32())  # the inverse of a permutation
     keys = pa.table({"rank": rank.take(device.indices), "ts": rows["ts"]})
-    return rows.take(pc.sort_indices(keys, [("rank", "ascending"), ("ts", "ascending")]))
+    order = pc.sort_indices(keys, [("rank", "ascending"), ("ts", "ascending")])
+    return pa.table(
+        {
+            name: rows[name] if _is_constant(rows[name]) else rows[name].take(order)
+            for name in rows.column_names
+        }
+    )
+
+
+def _is_constant(column: pa.ChunkedArray) -> bool:
+    """The same in every row: no need to move anything. Many columns are, in one file."""
+    if column.null_count == len(column):
+        return True
+    return (
+        pa.types.is_dictionary(column.type)
+        and not column.null_count
+        and len(column.chunk(0).dictionary) == 1
+    )
 
 
 def _label(kafka: Sequence[KafkaSpan]) -> str:
