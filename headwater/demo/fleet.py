@@ -113,22 +113,26 @@ class Fleet:
                 tasks.create_task(self._simulate(topic, publisher, stop))
 
     async def _read_machine(self, stop: asyncio.Event) -> None:
-        while not stop.is_set():
-            for sample in self._reader.read():
-                reading = msgspec.to_builtins(sample)
-                if not await self._machine.publish(f"machine/{sample.name}", reading):
-                    break
-            await _pause(stop, MACHINE_SECONDS)
-        await self._machine.close()
+        try:
+            while not stop.is_set():
+                for sample in self._reader.read():
+                    reading = msgspec.to_builtins(sample)
+                    if not await self._machine.publish(f"machine/{sample.name}", reading):
+                        break
+                await _pause(stop, MACHINE_SECONDS)
+        finally:
+            await self._machine.close()
 
     async def _simulate(self, topic: str, publisher: Publisher, stop: asyncio.Event) -> None:
-        await _pause(stop, self._rng.uniform(0, DEVICE_SECONDS))
-        for reading in _water(self._rng):
-            if stop.is_set():
-                break
-            await publisher.publish(topic, reading)
-            await _pause(stop, DEVICE_SECONDS)
-        await publisher.close()
+        try:
+            await _pause(stop, self._rng.uniform(0, DEVICE_SECONDS))
+            for reading in _water(self._rng):
+                if stop.is_set():
+                    break
+                await publisher.publish(topic, reading)
+                await _pause(stop, DEVICE_SECONDS)
+        finally:
+            await publisher.close()
 
 
 def _water(rng: random.Random) -> Iterator[Reading]:

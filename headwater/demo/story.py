@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -41,6 +43,8 @@ def run(options: argparse.Namespace) -> int:
     holds = False
     try:
         holds = asyncio.run(story.tell(stay=options.stay))
+    except asyncio.CancelledError:
+        screen.print("ended before the proof")
     finally:
         river.close()
         if holds and options.dir is None:
@@ -65,7 +69,12 @@ class Story:
         self._drained = asyncio.Event()
 
     async def tell(self, *, stay: bool) -> bool:
-        asyncio.get_running_loop().set_exception_handler(_ignore_broken_connections)
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        loop.set_exception_handler(_ignore_broken_connections)
+        assert task is not None, "a coroutine runs in a task"
+        for ending in (signal.SIGTERM, signal.SIGHUP):
+            # else what we started would outlive a closed terminal
+            loop.add_signal_handler(ending, task.cancel)
         self._screen.say(f"starting an edge and a cloud in {self._river.directory}")
         await asyncio.to_thread(self._river.start)
         self._screen.say(
@@ -172,7 +181,9 @@ still running and publishing; Ctrl-C ends it. Try in another terminal:
   curl http://{HOST}:{river.cloud_http}/metrics     the cloud
 """
         )
-        await self._fleet.run(asyncio.Event())
+        # a signal cancels us: the story is over, and its end is what the proof said
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._fleet.run(asyncio.Event())
 
 
 def _ignore_broken_connections(loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:

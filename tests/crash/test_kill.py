@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from headwater.demo.daemon import headwater_command
@@ -94,3 +96,31 @@ def test_the_demo_proves_itself(tmp_path: Path) -> None:
     assert done.stdout.count("SIGKILL") == 2
     assert "duplicates 0, gaps 0" in done.stdout
     assert not done.stderr, "nothing but the story is told"
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_a_demo_that_stays_leaves_nothing_behind(tmp_path: Path, ending: signal.Signals) -> None:
+    command = headwater_command(
+        *("demo", "--stay", "--devices", "5", "--seconds", "3", "--dir", str(tmp_path / "demo"))
+    )
+    complaints = tmp_path / "stderr"
+    with complaints.open("w") as stderr:
+        demo = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=stderr, text=True, start_new_session=True
+        )
+    assert demo.stdout is not None, "asked for"
+    try:
+        for line in demo.stdout:
+            if line.startswith("still running"):
+                break
+        children = psutil.Process(demo.pid).children(recursive=True)
+        demo.send_signal(ending)
+        assert demo.wait(20) == 0, "its end is what the proof said"
+    finally:
+        demo.kill()
+        demo.wait()
+        demo.stdout.close()
+    assert len(children) >= 2, "an edge and a cloud at least"
+    _, alive = psutil.wait_procs(children, timeout=5)
+    assert not alive
+    assert not complaints.read_text()
