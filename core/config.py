@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import enum
 import inspect
 import itertools
 import os
@@ -108,8 +109,15 @@ def value_of(settings: msgspec.Struct, key: str) -> object:
     return value
 
 
+def item_of(kind: object) -> type[msgspec.Struct] | None:
+    """The struct of which a setting is a list, as [[edge.streams]] is; None for every other setting."""
+    return _struct_of(kind) if _is_list(kind) else None
+
+
 def literal(value: object) -> str:
     """A value as TOML writes it."""
+    if isinstance(value, enum.Enum):
+        return literal(value.value)
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, ByteSize | Duration):

@@ -22,7 +22,7 @@ NONE = "none"
 class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     name: str = ""
     """Part of every record's address, so it must be unique among the edges of one cloud. Empty: the host's name."""
-    data_dir: str = "var/edge"
+    data_dir: str = "./headwater-data/edge"
     """The log and the edge's small state. On a device: a directory on the largest, best card."""
     mqtt: str = "127.0.0.1:1883"
     """HOST:PORT. Loopback by default, because clients are not asked who they are."""

@@ -76,3 +76,18 @@ def example(section: str, kind: type[msgspec.Struct]) -> Iterator[str]:
         else:
             yield f"# {name} = {config.literal(field.default)}"
         yield ""
+    for field in config.fields(kind):
+        item = config.item_of(field.type)
+        if item is not None:
+            yield from _example_item(f"{section}.{field.key}", item)
+
+
+def _example_item(table: str, item: type[msgspec.Struct]) -> Iterator[str]:
+    """One element of a list of tables, twice commented: take off both to declare one."""
+    yield f"## [[{table}]]"
+    for field in config.fields(item):
+        for line in textwrap.wrap(" ".join(field.doc.split()), 96):
+            yield f"## # {line}"
+        given = field.default is not None and field.default is not msgspec.NODEFAULT
+        yield f"## {field.key} = {config.literal(field.default) if given else '…'}"
+    yield ""

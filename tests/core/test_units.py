@@ -17,7 +17,8 @@ def test_a_size_is_a_number_of_bytes(text: str | int, size: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("250ms", 0.25), ("10s", 10), ("1.5h", 5400), ("7d", 604800), (3, 3), ("0", 0)]
+    ("text", "seconds"),
+    [("250ms", 0.25), ("10s", 10), ("1.5h", 5400), ("7d", 604800), (3, 3), ("0", 0)],
 )
 def test_a_duration_is_a_number_of_seconds(text: str | float, seconds: float) -> None:
     assert Duration.parse(text) == seconds
