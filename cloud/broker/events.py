@@ -79,7 +79,7 @@ class OffsetsCommitted(Event, frozen=True, tag=True):
 
 
 class OffsetsForgotten(Event, frozen=True, tag=True):
-    """Committed offsets dropped because their topic is gone."""
+    """Committed offsets dropped, because their topic is gone or an administrator said so."""
 
     group: str
     partitions: list[tuple[str, int]]

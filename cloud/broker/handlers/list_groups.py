@@ -1,4 +1,7 @@
-"""ListGroups (16): groups with members, and those that only have committed offsets. Versions 0 to 4."""
+"""ListGroups (16): groups with members, and those that only have committed offsets. Versions 0 to 5.
+
+Every group is of the classic type: members choose among themselves who assigns (KIP-848 made another).
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,15 @@ from ...groups.group import GroupState
 from ..answer import Answer
 from ..node import Asker, Node
 
+_CLASSIC = "classic"
+
 
 def handle(node: Node, asker: Asker, request: ListGroupsRequest) -> Answer:
     del asker
     listed = {
-        group_id: ListedGroup(group_id=group_id, group_state=GroupState.EMPTY.value)
+        group_id: ListedGroup(
+            group_id=group_id, group_state=GroupState.EMPTY.value, group_type=_CLASSIC
+        )
         for shard in node.shards.owned()
         for group_id in shard.state.groups
     }
@@ -24,8 +31,12 @@ def handle(node: Node, asker: Asker, request: ListGroupsRequest) -> Answer:
             group_id=group.group_id,
             protocol_type=group.protocol_type or "",
             group_state=group.state.value,
+            group_type=_CLASSIC,
         )
-    wanted = {state.lower() for state in request.states_filter}
+    states = {state.lower() for state in request.states_filter}
+    types = {kind.lower() for kind in request.types_filter}
+    if types and _CLASSIC not in types:
+        listed.clear()
     return ListGroupsResponse(
-        groups=[g for g in listed.values() if not wanted or g.group_state.lower() in wanted]
+        groups=[g for g in listed.values() if not states or g.group_state.lower() in states]
     )

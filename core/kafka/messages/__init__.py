@@ -31,6 +31,7 @@ from .list_groups import ListGroupsRequest, ListGroupsResponse
 from .list_offsets import ListOffsetsRequest, ListOffsetsResponse
 from .metadata import MetadataRequest, MetadataResponse
 from .offset_commit import OffsetCommitRequest, OffsetCommitResponse
+from .offset_delete import OffsetDeleteRequest, OffsetDeleteResponse
 from .offset_fetch import OffsetFetchRequest, OffsetFetchResponse
 from .offset_for_leader_epoch import OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse
 from .produce import ProduceRequest, ProduceResponse
@@ -80,6 +81,8 @@ __all__ = [
     "MetadataResponse",
     "OffsetCommitRequest",
     "OffsetCommitResponse",
+    "OffsetDeleteRequest",
+    "OffsetDeleteResponse",
     "OffsetFetchRequest",
     "OffsetFetchResponse",
     "OffsetForLeaderEpochRequest",
@@ -108,6 +111,7 @@ REQUESTS: dict[int, type[Request[Response]]] = {
         LeaveGroupRequest,
         OffsetCommitRequest,
         OffsetFetchRequest,
+        OffsetDeleteRequest,
         OffsetForLeaderEpochRequest,
         DeleteTopicsRequest,
         DescribeGroupsRequest,

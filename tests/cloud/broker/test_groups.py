@@ -23,6 +23,11 @@ from headwater.core.kafka.messages.offset_commit import (
     OffsetCommitRequestPartition,
     OffsetCommitRequestTopic,
 )
+from headwater.core.kafka.messages.offset_delete import (
+    OffsetDeleteRequest,
+    OffsetDeleteRequestPartition,
+    OffsetDeleteRequestTopic,
+)
 from headwater.core.kafka.messages.offset_fetch import (
     OffsetFetchRequest,
     OffsetFetchRequestGroup,
@@ -173,6 +178,30 @@ async def test_a_member_joins_syncs_beats_commits_and_leaves(running: Running) -
     assert [r.error_code for r in gone.results] == [0, ErrorCode.GROUP_ID_NOT_FOUND]
     assert (await committed(connection))["t", 0] == -1
     assert (await described(connection)).group_state == "Dead"
+
+
+@over_broker
+async def test_committed_offsets_are_forgotten_unless_a_member_reads_the_topic(
+    running: Running,
+) -> None:
+    connection = await running.topic()
+    asked = [OffsetDeleteRequestPartition(partition_index=number) for number in (0, 9)]
+    topics = [OffsetDeleteRequestTopic(name="t", partitions=asked)]
+    forget = OffsetDeleteRequest(group_id="g", topics=topics)
+    assert (await connection.request(forget)).error_code == ErrorCode.GROUP_ID_NOT_FOUND
+    assert await commit(connection, 3) == 0
+    me = await join(connection)
+    used = await connection.request(forget)
+    unknown = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+    subscribed = ErrorCode.GROUP_SUBSCRIBED_TO_TOPIC
+    assert [p.error_code for p in used.topics[0].partitions] == [subscribed, unknown]
+    assert (await committed(connection))["t", 0] == 3
+    leaving = LeaveGroupRequest(group_id="g", members=[MemberIdentity(member_id=me.member_id)])
+    await connection.request(leaving)
+    done = await connection.request(forget)
+    assert done.error_code == 0
+    assert [p.error_code for p in done.topics[0].partitions] == [0, unknown]
+    assert (await committed(connection))["t", 0] == -1
 
 
 @over_broker

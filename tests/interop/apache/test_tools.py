@@ -88,6 +88,9 @@ def test_a_group_in_use_is_described_and_cannot_be_taken_from_under_its_member(
         assert re.search(row, members, re.MULTILINE), members
         listed = kafka("kafka-consumer-groups", "--list", "--state").out
         assert re.search(rf"^{group} +Stable *$", listed, re.MULTILINE), listed
+        listed = kafka("kafka-groups", "--list", "--group-type", "classic").out
+        assert re.search(rf"^{group} +Classic +consumer *$", listed, re.MULTILINE), listed
+        assert group not in kafka("kafka-groups", "--list", "--group-type", "share").out
         refused = kafka.run("kafka-consumer-groups", "--delete", "--group", group)
         assert "GroupNotEmptyException" in refused.out + refused.err
         reset = ("--reset-offsets", "--group", group, "--topic", topic, "--to-earliest")
