@@ -97,7 +97,7 @@ def _first_line(error: duckdb.Error) -> str:
 
 def _reach_s3(connection: duckdb.DuckDBPyConnection) -> None:
     """httpfs from its wheel (no download), and the credentials and endpoint that the AWS variables name."""
-    import boto3
+    from ..store.access import s3_access
 
     version = connection.execute("SELECT version()").fetchone()
     assert version is not None
@@ -105,24 +105,13 @@ def _reach_s3(connection: duckdb.DuckDBPyConnection) -> None:
         "extensions", version[0], "httpfs.duckdb_extension"
     )
     connection.execute(f"LOAD {text(str(extension))}")
-    session = boto3.Session()
-    region = session.region_name or "us-east-1"
-    endpoint = session.client("s3", region_name=region).meta.endpoint_url
-    options = [f"REGION {text(region)}"]
-    if "amazonaws.com" not in endpoint:
-        scheme, _, host = endpoint.partition("://")
-        options += [
-            f"ENDPOINT {text(host.rstrip('/'))}",
-            "URL_STYLE 'path'",
-            f"USE_SSL {'true' if scheme == 'https' else 'false'}",
-        ]
-    credentials = session.get_credentials()
-    if credentials is not None:
-        frozen = credentials.get_frozen_credentials()
-        options += [
-            f"KEY_ID {text(frozen.access_key or '')}",
-            f"SECRET {text(frozen.secret_key or '')}",
-        ]
-        if frozen.token:
-            options.append(f"SESSION_TOKEN {text(frozen.token)}")
+    access = s3_access()
+    options = [f"REGION {text(access.region)}"]
+    if access.host is not None:
+        tls = "true" if access.tls else "false"
+        options += [f"ENDPOINT {text(access.host)}", "URL_STYLE 'path'", f"USE_SSL {tls}"]
+    if access.key:
+        options += [f"KEY_ID {text(access.key)}", f"SECRET {text(access.secret)}"]
+    if access.token:
+        options.append(f"SESSION_TOKEN {text(access.token)}")
     connection.execute(f"CREATE SECRET lake (TYPE s3, {', '.join(options)})")

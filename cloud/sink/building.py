@@ -31,10 +31,11 @@ from ..lake.delta.txn import Txn
 from ..lake.lineage import KafkaSpan, RowSpan, merge, tags
 from ..lake.positions import EdgePartition
 from .addresses import Addresses, Run, read_addresses
+from .chunk import Decoded
 from .columns import DAY, SYSTEM
 from .files import DataFile, data_file, split_days
 from .ledger import Ledger
-from .payloads import Decoded, PayloadDecoder
+from .payloads import PayloadDecoder
 from .source import Aborted, Fetched, OutOfRange
 
 # Large enough that Arrow's cost per call vanishes, small enough that a chunk's Python objects take some 10 MB.

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from headwater.cloud.sink.chunk import Decoded
 from headwater.cloud.sink.columns import Columns
-from headwater.cloud.sink.payloads import Decoded, PayloadDecoder
+from headwater.cloud.sink.payloads import PayloadDecoder
 from headwater.cloud.sink.settings import PayloadFormat
 
 NOW_US = 1_795_348_800_000_000
