@@ -9,6 +9,8 @@ wanted=""
 for program in mosquitto kcat; do
     command -v "$program" >/dev/null || [ -x "/usr/sbin/$program" ] || wanted="$wanted $program"
 done
+# for tests/powercut, where there is a device for it
+[ ! -e /dev/fuse ] || ldconfig -p 2>/dev/null | grep -q libfuse3 || wanted="$wanted fuse3"
 if [ -n "$wanted" ]; then
     if command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
         echo "installing$wanted"

@@ -1,0 +1,208 @@
+"""Headwater as the subject: the scenarios that are recorded, the real daemon over a directory, the journal read back."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from headwater.core.batch import decode_batch
+from headwater.core.clock import SystemClock
+from headwater.core.disk import SystemDisk
+from headwater.core.gap import GAPS_PARTITION, Gap
+from headwater.core.journal.files import FileJournal, FileJournalSettings, Loss
+from headwater.core.journal.files.inspection import verify
+from headwater.core.record import Record, TopicPartition
+from headwater.core.units import KIB, MIB, ByteSize
+from headwater.demo.daemon import Daemon, free_port, headwater_command
+
+from .recording import WITH_US, Subject
+
+SEGMENT_BYTES = 64 * KIB
+BOUNDED_BYTES = 512 * KIB
+BRIEF_BYTES = 128 * KIB
+PROBE = "probe"
+
+_CONFIG = """
+[edge]
+name = "powercut"
+uplink = "none"
+retention_interval = "1s"
+
+[edge.mqtt_limits]
+packet_bytes_max = "16KiB"
+
+[edge.journal]
+segment_bytes = "64KiB"
+record_bytes_max = "32KiB"
+commit_bytes_max = "32KiB"
+bytes_max = "{bytes_max}"
+"""
+_RECYCLING_STREAMS = f"""
+[[edge.streams]]
+name = "bounded"
+filters = ["bounded/#"]
+partitions = 2
+retention = {{ bytes = "{BOUNDED_BYTES // KIB}KiB" }}
+
+[[edge.streams]]
+name = "brief"
+filters = ["brief/#"]
+retention = {{ bytes = "{BRIEF_BYTES // KIB}KiB" }}
+"""
+_DROPPING_STREAMS = """
+[[edge.streams]]
+name = "dropped"
+filters = ["dropped/#"]
+partitions = 2
+when_full = "drop-oldest"
+"""
+_ROLLING_STREAMS = """
+[[edge.streams]]
+name = "kept"
+filters = ["kept/#"]
+partitions = 3
+"""
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """`bounded`: streams that keep so many bytes of theirs; `dropped`: that give way, with gap records."""
+
+    name: str
+    says: str
+    streams: str
+    topics: Sequence[str]
+    journal_bytes: int
+    bounded: dict[str, int] = field(default_factory=dict)
+    dropped: frozenset[str] = frozenset()
+    share: float = 1.0  # of the messages that a run records; a full log takes them slowly
+
+    @property
+    def config(self) -> str:
+        head = _CONFIG.format(bytes_max=f"{self.journal_bytes // KIB}KiB")
+        return head + self.streams
+
+    @property
+    def settings(self) -> FileJournalSettings:
+        """The daemon's own, with room for one more record where the log was full."""
+        return FileJournalSettings(
+            segment_bytes=ByteSize(SEGMENT_BYTES),
+            record_bytes_max=ByteSize(32 * KIB),
+            commit_bytes_max=ByteSize(32 * KIB),
+            bytes_max=ByteSize(self.journal_bytes + MIB),
+        )
+
+
+ROLLING = Scenario(
+    name="rolling",
+    says="nothing is given up; a segment every few dozen commits",
+    streams=_ROLLING_STREAMS,
+    topics=[*(f"kept/{n}" for n in range(6)), "other/a"],
+    journal_bytes=20 * MIB,
+)
+RECYCLING = Scenario(
+    name="recycling",
+    says="two streams bounded by size: their segments are retired and overwritten all the time",
+    streams=_RECYCLING_STREAMS,
+    topics=["bounded/a", "bounded/b", "bounded/c", "brief/a", "brief/b"],
+    journal_bytes=12 * MIB,
+    bounded={"bounded": BOUNDED_BYTES, "brief": BRIEF_BYTES},
+)
+DROPPING = Scenario(
+    name="dropping",
+    says="a log that is full and drops its oldest: gap records are written, then segments overwritten",
+    streams=_DROPPING_STREAMS,
+    topics=["dropped/a", "dropped/b", "dropped/c"],
+    journal_bytes=1536 * KIB,
+    dropped=frozenset({"dropped"}),
+    share=0.4,
+)
+SCENARIOS = (ROLLING, RECYCLING, DROPPING)
+
+
+def data_directory(mount: Path) -> Path:
+    return mount / "edge"
+
+
+def log_directory(mount: Path) -> Path:
+    return data_directory(mount) / "log"
+
+
+def edge(scenario: Scenario, folder: Path, mount: Path) -> Subject:
+    config = folder / "edge.toml"
+    config.write_text(scenario.config, encoding="utf-8")
+    mqtt, http = free_port(), free_port()
+    command = headwater_command(
+        *("edge", "--config", str(config), "--data-dir", str(data_directory(mount))),
+        *("--mqtt", f"127.0.0.1:{mqtt}", "--http", f"127.0.0.1:{http}"),
+    )
+    daemon = Daemon("edge", [*WITH_US, *command], log=folder / "edge.log", http_port=http)
+
+    def ready() -> None:
+        daemon.wait_ready()
+
+    return Subject(daemon, mqtt, ready)
+
+
+@dataclass
+class View:
+    """A journal as recovery shows it."""
+
+    bounds: dict[TopicPartition, tuple[int, int]] = field(default_factory=dict)
+    records: dict[TopicPartition, list[tuple[int, bytes]]] = field(default_factory=dict)
+    losses: list[Loss] = field(default_factory=list)
+    gaps: list[Gap] = field(default_factory=list)
+    quarantined: int = 0
+    torn_bytes: int = 0
+
+
+def open_journal(mount: Path, settings: FileJournalSettings) -> FileJournal:
+    return FileJournal.open(
+        str(log_directory(mount)),
+        disk=SystemDisk(),
+        clock=SystemClock(),
+        settings=settings,
+        rng=random.Random(0),
+    )
+
+
+def view(journal: FileJournal) -> View:
+    seen = View()
+    for partition in journal.partitions():
+        start, end = journal.bounds(partition)
+        seen.bounds[partition] = (start, end)
+        found = seen.records[partition] = []
+        offset = start
+        while offset < end:
+            batches = journal.read_sync(partition, offset, bytes_max=MIB)
+            if not batches:
+                break
+            for batch in batches:
+                header, records = decode_batch(batch)
+                offset = header.next_offset
+                found += [(r.offset, r.value or b"") for r in records if r.offset >= start]
+    seen.losses = [*journal.recovery.losses, *journal.take_losses()]
+    seen.gaps = [Gap.decode(value) for _, value in seen.records.pop(GAPS_PARTITION, [])]
+    seen.quarantined = len(journal.recovery.quarantined)
+    seen.torn_bytes = journal.recovery.torn_bytes
+    return seen
+
+
+def append_probe(journal: FileJournal) -> dict[TopicPartition, int]:
+    """One record to each partition, made durable. Returns their offsets."""
+    probes = {}
+    for partition in journal.partitions() or [TopicPartition("other", 0)]:
+        if partition != GAPS_PARTITION:
+            probes[partition] = journal.append(partition, Record(0, None, PROBE.encode(), ()))
+    commit = journal.seal()
+    if commit is not None:
+        commit.write()
+        journal.complete(commit)
+    return probes
+
+
+def damage(mount: Path) -> list[str]:
+    """What `headwater log verify` finds wrong."""
+    return verify(str(log_directory(mount)), disk=SystemDisk()).damage

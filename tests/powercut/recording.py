@@ -1,0 +1,191 @@
+"""Record a broker at work: what its device was told, and what it promised meanwhile.
+
+A recording is a folder: base.img (ext4 as it was before), device.log, messages.json, and the logs of what ran. It can be
+replayed as often as wanted (`--replay FOLDER`); it cannot be made twice alike, the scheduler has a part in it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from headwater.demo.daemon import Daemon
+
+from . import kernel, publishers
+from .crashes import Record
+from .device import COUNTER_BYTES, DISK, Counter, read_log
+from .publishers import Ledger, Message, Publisher
+
+IMAGE_BYTES = 32 << 20
+READY_SECONDS = 20.0
+# nothing here outlives the test run, even one that is killed
+WITH_US = ("setpriv", "--pdeathsig", "KILL")
+
+
+class Recording(NamedTuple):
+    name: str
+    base: bytes
+    record: Record
+    messages: dict[str, Message]
+
+
+class Subject(NamedTuple):
+    """A broker that can be started over a data directory on the device."""
+
+    daemon: Daemon
+    port: int
+    ready: Callable[[], None]
+
+
+def load(name: str, folder: Path) -> Recording:
+    base = folder / "base.img"
+    record = Record(read_log(folder / "device.log"), _whole_blocks(base))
+    messages = {each.name: each for each in publishers.load(folder / "messages.json")}
+    return Recording(name, base.read_bytes(), record, messages)
+
+
+async def make(
+    folder: Path,
+    subject: Callable[[Path, Path], Subject],
+    *,
+    topics: Sequence[str],
+    messages: int,
+    kills: int,
+    rng: random.Random,
+    prepare: Callable[[int], None] | None = None,
+    settle: Callable[[], None] | None = None,
+) -> None:
+    """Publish until `messages` are acknowledged, with SIGKILL and restart `kills` times on the way.
+
+    `prepare` runs once against the first start's port; `settle` before the last stop.
+    """
+    make_image(folder / "base.img")
+    shutil.copyfile(folder / "base.img", folder / "disk.img")
+    with _device(folder) as counter, kernel.mounted(folder / "fuse" / DISK, _place(folder)):
+        daemon, port, ready = subject(folder, _place(folder))
+        try:
+            daemon.start()
+            await asyncio.to_thread(ready)
+            if prepare is not None:
+                await asyncio.to_thread(prepare, port)
+            ledger = Ledger(counter.value)
+            async with _publishing(ledger, port, topics, rng):
+                for turn in range(kills + 1):
+                    if turn:
+                        daemon.kill()
+                        daemon.start()
+                        await asyncio.to_thread(ready)
+                    async with asyncio.timeout(120):
+                        await ledger.more(messages // (kills + 1))
+            if settle is not None:
+                await asyncio.to_thread(settle)
+            daemon.stop()
+        finally:
+            daemon.close()
+        publishers.save(list(ledger.messages.values()), folder / "messages.json")
+
+
+def make_image(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(IMAGE_BYTES)
+    subprocess.run(
+        [
+            *(_sbin("mkfs.ext4"), "-q", "-F", "-b", "4096", "-m", "0"),
+            *("-E", "lazy_itable_init=0,lazy_journal_init=0", str(path)),
+        ],
+        check=True,
+    )
+
+
+def _place(folder: Path) -> Path:
+    place = folder / "mount"
+    place.mkdir(exist_ok=True)
+    return place
+
+
+@contextlib.contextmanager
+def _device(folder: Path) -> Iterator[Counter]:
+    counter, directory = folder / "counter", folder / "fuse"
+    counter.write_bytes(bytes(COUNTER_BYTES))
+    directory.mkdir()
+    command = [sys.executable, "-m", "tests.powercut.device", str(folder / "disk.img")]
+    command += [str(folder / "device.log"), str(counter), str(directory)]
+    process = subprocess.Popen([*WITH_US, *command], cwd=Path(__file__).parents[2])
+    try:
+        deadline = time.monotonic() + READY_SECONDS
+        while not (directory / DISK).exists():
+            assert process.poll() is None, "the FUSE device ended by itself"
+            assert time.monotonic() < deadline, "the FUSE device is not ready"
+            time.sleep(0.01)
+        try:
+            yield Counter(counter)
+        finally:
+            kernel.unmount(directory)
+        process.wait(READY_SECONDS)  # so that its log is whole
+    finally:
+        process.kill()
+        process.wait()
+
+
+@contextlib.asynccontextmanager
+async def _publishing(
+    ledger: Ledger, port: int, topics: Sequence[str], rng: random.Random
+) -> AsyncIterator[None]:
+    everybody = [
+        Publisher(
+            f"c{index}",
+            ledger,
+            topics=rng.sample(topics, min(2, len(topics))),
+            window=rng.choice((1, 1, 4, 16)),
+            rng=random.Random(rng.getrandbits(32)),
+        )
+        for index in range(8)
+    ]
+    async with asyncio.TaskGroup() as group:
+        for each in everybody:
+            group.create_task(each.run(port))
+        try:
+            yield
+        finally:
+            for each in everybody:
+                each.stop()
+
+
+def _whole_blocks(image: Path) -> frozenset[int]:
+    """The blocks of ext4's journal (inode 8) and superblocks."""
+
+    def debugfs(request: str) -> str:
+        command = [_sbin("debugfs"), "-R", request, str(image)]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    journal = {int(block) for block in debugfs("blocks <8>").split()}
+    supers = re.findall(r"uperblock at (\d+)", debugfs("stats"))
+    assert journal, "ext4 was made with a journal"
+    return frozenset(journal | {0} | {int(block) for block in supers})
+
+
+def _sbin(program: str) -> str:
+    found = shutil.which(program) or shutil.which(program, path="/usr/sbin:/sbin")
+    assert found is not None, f"{program} is installed"
+    return found
+
+
+def check_file_system(image: Path) -> bool:
+    """e2fsck as a boot would run it; False where it cannot repair."""
+    done = subprocess.run([_sbin("e2fsck"), "-fy", str(image)], capture_output=True)
+    return done.returncode < 4
+
+
+def shared_memory() -> Path | None:
+    """Where images are kept: in memory if that can be had, because each state rewrites one."""
+    memory = Path("/dev/shm")
+    return memory if memory.is_dir() else None

@@ -1,0 +1,192 @@
+"""Crash states, one after the other: laid out on an image in memory, mounted, opened, judged, wiped away.
+
+States come in the order of their cuts, so the flushed part of the record is written once; what a state adds, and what
+mounting and recovery change, is undone by copying the flushed image over it (32 MiB: a few milliseconds).
+"""
+
+from __future__ import annotations
+
+import mmap
+import socket
+import subprocess
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from headwater.core.errors import HeadwaterError
+from headwater.demo.daemon import headwater_command
+from tests.bench import wire
+
+from . import headwater_edge, kernel
+from .crashes import Record, State
+from .headwater_edge import Scenario
+from .oracle import Judge, Policy
+from .publishers import name_of
+from .recording import Recording, Subject, check_file_system
+
+
+class Unmountable(Exception):
+    """ext4 refuses the image and e2fsck cannot repair it."""
+
+
+class Medium:
+    """The image as crash states have it."""
+
+    def __init__(self, base: bytes, record: Record, folder: Path) -> None:
+        self._record = record
+        self._flushed = bytearray(base)
+        self._to = 0
+        self._image = folder / "crash.img"
+        self._place = folder / "crash"
+        self._place.mkdir(exist_ok=True)
+        self._image.write_bytes(base)
+        with self._image.open("r+b") as file:
+            self._map = mmap.mmap(file.fileno(), len(base))
+        self.repaired = 0
+
+    def after(self, state: State) -> AbstractContextManager[Path]:
+        """The file system mounted as it is after that power cut. Raises Unmountable."""
+        flushed = self._record.flushed(state.cut)
+        assert flushed >= self._to, "states come in order"
+        for each in self._record.operations[self._to : flushed]:
+            if not each.is_flush:
+                self._flushed[each.position : each.position + len(each.data)] = each.data
+        self._to = flushed
+        self._map[:] = self._flushed
+        for position, data in self._record.patches(state):
+            self._map[position : position + len(data)] = data
+        return self._mount()
+
+    @contextmanager
+    def _mount(self) -> Iterator[Path]:
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(kernel.mounted(self._image, self._place))
+            except OSError as error:
+                if not check_file_system(self._image):
+                    raise Unmountable(str(error)) from error
+                self.repaired += 1
+                stack.enter_context(kernel.mounted(self._image, self._place))
+            yield self._place
+
+
+@dataclass
+class Result:
+    """Counts over the states of one recording."""
+
+    states: int = 0
+    models: Counter[str] = field(default_factory=Counter)
+    fates: Counter[str] = field(default_factory=Counter)
+    pending: int = 0
+    promises: int = 0
+    torn: int = 0
+    declared: int = 0
+    quarantined: int = 0
+    retired: int = 0
+    repaired: int = 0
+    daemons: int = 0
+    rolls: int = 0
+    failures: list[str] = field(default_factory=list)
+
+
+def replay(
+    recording: Recording,
+    scenario: Scenario,
+    states: Sequence[State],
+    folder: Path,
+    *,
+    daemon_every: int,
+) -> Result:
+    result = Result()
+    judge = Judge(recording.messages, Policy(scenario.bounded, scenario.dropped))
+    medium = Medium(recording.base, recording.record, folder)
+    (folder / "replay").mkdir(exist_ok=True)
+    for index, state in enumerate(states):
+        with_daemon = daemon_every > 0 and index % daemon_every == daemon_every - 1
+        try:
+            with medium.after(state) as mount:
+                if with_daemon:
+                    broken = _by_daemon(mount, scenario, folder / "replay")
+                    result.daemons += 1
+                else:
+                    broken = []
+                broken += _by_recovery(mount, scenario, judge, state, result)
+        except Unmountable as error:
+            broken = [f"unmountable: {error}"]
+        except (HeadwaterError, AssertionError, OSError) as error:
+            broken = [f"refused: {error!r}"]
+        result.states += 1
+        result.models[state.model] += 1
+        result.fates[state.fate] += 1
+        result.pending += recording.record.flushed(state.cut) < state.cut
+        result.failures += [f"{recording.name} {state}: {each}" for each in broken]
+    result.promises, result.repaired = judge.checked, medium.repaired
+    return result
+
+
+def _by_recovery(
+    mount: Path, scenario: Scenario, judge: Judge, state: State, result: Result
+) -> list[str]:
+    journal = headwater_edge.open_journal(mount, scenario.settings)
+    try:
+        seen = headwater_edge.view(journal)
+        broken = judge.violations(seen, state.cut)
+        result.torn += seen.torn_bytes > 0
+        result.declared += bool(seen.losses)
+        result.quarantined += seen.quarantined
+        result.rolls = max(result.rolls, journal.end_position.segment)
+        result.retired += any(start for start, _ in seen.bounds.values())
+        probes = headwater_edge.append_probe(journal)
+    finally:
+        journal.close()
+    if not seen.losses:
+        broken += [f"verify: {each}" for each in headwater_edge.damage(mount)]
+    again = headwater_edge.open_journal(mount, scenario.settings)
+    try:
+        second = headwater_edge.view(again)
+    finally:
+        again.close()
+    for partition, records in seen.records.items():
+        later = second.records.get(partition, [])
+        if later[: len(records)] != records:
+            broken.append(f"recovered twice, {partition} differs")
+    for partition, offset in probes.items():
+        last = second.records.get(partition, [])[-1:]
+        if [(o, name_of(p)) for o, p in last] != [(offset, headwater_edge.PROBE)]:
+            broken.append(f"what was appended after recovery to {partition} is not there: {last}")
+        if partition in seen.bounds and offset != seen.bounds[partition][1]:
+            broken.append(f"{partition} went on at {offset}, not {seen.bounds[partition][1]}")
+    return broken
+
+
+def _by_daemon(mount: Path, scenario: Scenario, folder: Path) -> list[str]:
+    """Start the daemon there, have one publish acknowledged, stop it, and let the command line verify."""
+    subject = headwater_edge.edge(scenario, folder, mount)
+    try:
+        subject.daemon.start()
+        subject.ready()
+        _publish_one(subject)
+        status = subject.daemon.stop()
+    finally:
+        subject.daemon.close()
+    broken = [f"the daemon stopped with {status}"] if status else []
+    command = headwater_command("log", "verify", str(headwater_edge.data_directory(mount)))
+    verified = subprocess.run(command, capture_output=True, text=True)
+    if verified.returncode:
+        broken.append(f"log verify: {verified.stdout}{verified.stderr}")
+    return broken
+
+
+def _publish_one(subject: Subject) -> None:
+    with socket.create_connection(("127.0.0.1", subject.port), timeout=10) as connection:
+        connection.sendall(wire.connect("after"))
+        reader = wire.PacketReader()
+        payload = headwater_edge.PROBE.encode()
+        connection.sendall(wire.publish("other/a", payload, 1))
+        while True:
+            data = connection.recv(4096)
+            assert data, "the edge closed a publisher's connection"
+            if any(packet.kind == wire.PUBACK for packet in reader.feed(data)):
+                return

@@ -1,0 +1,171 @@
+"""docs/durability.md, from what was counted."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from .crashes import Fate, Model
+from .replay import Result
+
+MODELS = {
+    Model.BLOCKS: "4 KiB blocks are written whole or not at all (flash cards, 4Kn disks)",
+    Model.SECTORS: "512-byte sectors; ext4's journal and superblock by 4 KiB blocks, as ext4 itself assumes",
+    Model.SECTORS_ALL: "512-byte sectors throughout, ext4's own journal too; where ext4 then refuses to mount, "
+    "`e2fsck -fy` runs first, as at a boot",
+}
+
+
+@dataclass
+class Run:
+    """One recording and what became of its crash states."""
+
+    name: str
+    says: str
+    operations: int
+    flushes: int
+    bytes: int
+    acknowledged: int
+    kills: int
+    rolls: int
+    gaps: int
+    seconds: float
+    result: Result
+
+
+@dataclass
+class PeerRun:
+    name: str
+    setting: str
+    acknowledged: int
+    states: int
+    losing: int
+    lost_worst: int
+    lost_total: int
+    promises: int
+    not_started: int
+
+
+def page(runs: Sequence[Run], peers: Sequence[PeerRun], *, seed: int) -> str:
+    return "\n".join([*_head(runs), *_headwater(runs), *_peers(peers), *_repeat(seed), ""])
+
+
+def _head(runs: Sequence[Run]) -> Iterator[str]:
+    states = sum(run.result.states for run in runs)
+    promises = sum(run.result.promises for run in runs)
+    failures = [each for run in runs for each in run.result.failures]
+    yield "# Durability: what power cuts leave\n"
+    yield "Written by `python -m tests.powercut`; do not edit.\n"
+    verdict = (
+        "nothing acknowledged was lost, doubled, changed or moved, and every start-up succeeded"
+        if not failures
+        else f"**{len(failures)} violations**, listed below"
+    )
+    yield (
+        f"**{states:,} simulated power cuts under a real ext4 and the real daemon, {promises:,} acknowledged messages "
+        f"looked for: {verdict}.**\n"
+    )
+    for each in failures[:50]:
+        yield f"- {each}"
+    yield from _METHOD.splitlines()
+
+
+_METHOD = """
+## How
+
+A file served by FUSE lies under a loop device, which carries ext4, on which `headwater edge` runs. The file writes down
+every block write and every flush in their order. Eight MQTT publishers outside note at each PUBACK how many device
+operations there had been: a cut there or later must keep that message. The daemon is killed (SIGKILL) and restarted
+on the way, so that power cuts during recovery are among the states.
+
+A crash state is that record cut anywhere: just before a flush, just after one, or at random in between. What was flushed is
+on the medium; of what was not, each sector is there or is not, by lot (one by one, write by write, all, none, or in order
+with the last one torn). The state is mounted, so ext4 replays its journal, and opened by the journal's own recovery.
+Then, for each state:
+
+1. every message acknowledged before the cut is there exactly once, byte for byte, at the offset it has in all other states;
+2. from log start to log end every offset is there, or is declared lost, and no declared loss holds an acknowledged message;
+3. what retention took away was its to take: a bounded stream keeps its bytes, a full log declared what it dropped first;
+4. start-up does not refuse; what is appended next is kept, recovering again shows the same, `log verify` finds it whole.
+
+Some states are opened by the real daemon instead, take one more publish, stop on SIGTERM, and are verified by
+`headwater log verify`.
+
+Not modelled: devices that lie about flushes, and flash translation layers that lose blocks nobody was writing. Of two
+requests that the kernel has in flight at once, one a flush, the model takes the order in which the device did them.
+As a check of the checker, the same run over a device whose flushes do nothing must be condemned, and is
+(`tests/powercut/test_powercut.py`).
+"""
+
+
+def _headwater(runs: Sequence[Run]) -> Iterator[str]:
+    yield "## Headwater\n"
+    yield "| recording | device operations | flushes | MiB written | acknowledged | SIGKILLs | segments | gap records |"
+    yield "|---|--:|--:|--:|--:|--:|--:|--:|"
+    for run in runs:
+        yield (
+            f"| {run.name} | {run.operations:,} | {run.flushes:,} | {run.bytes / 2**20:.1f} | {run.acknowledged:,} "
+            f"| {run.kills} | {run.rolls:,} | {run.gaps} |"
+        )
+    yield ""
+    for run in runs:
+        yield f"- *{run.name}*: {run.says}."
+    yield (
+        "\n| crash states of | states | with writes pending | acknowledged messages looked for | torn commit cut off "
+        "| after retention | repaired by e2fsck first | opened by the daemon | damage declared | violations |"
+    )
+    yield "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|"
+    for run in runs:
+        r = run.result
+        yield (
+            f"| {run.name} | {r.states:,} | {r.pending:,} | {r.promises:,} | {r.torn:,} | {r.retired:,} | {r.repaired:,} "
+            f"| {r.daemons} | {r.declared} | {len(r.failures)} |"
+        )
+    yield "\n| device model | states | what it says |\n|---|--:|---|"
+    for model, says in MODELS.items():
+        yield f"| `{model}` | {sum(run.result.models[model] for run in runs):,} | {says} |"
+    yield "\n| fate of what was not flushed | states |\n|---|--:|"
+    for fate in Fate:
+        yield f"| {fate} | {sum(run.result.fates[fate] for run in runs):,} |"
+    yield ""
+
+
+def _peers(peers: Sequence[PeerRun]) -> Iterator[str]:
+    if not peers:
+        return
+    yield "## The same for others\n"
+    yield (
+        "The same device, cuts, models and publishers (QoS 1), without SIGKILLs on the way. A subscriber with a lasting "
+        "session subscribed before the first publish and went away; after the cut the broker is started on what is left, "
+        "the subscriber returns, and what was acknowledged before the cut must reach it. Losing what a setting does not "
+        "promise to keep is no defect of these brokers; the table says what their PUBACK means.\n"
+    )
+    yield (
+        "| broker | setting | acknowledged | crash states | of them losing acknowledged messages | messages looked for "
+        "| lost | lost at worst | did not start |"
+    )
+    yield "|---|---|--:|--:|--:|--:|--:|--:|--:|"
+    for peer in peers:
+        yield (
+            f"| {peer.name} | {peer.setting} | {peer.acknowledged:,} | {peer.states} | {peer.losing} | {peer.promises:,} "
+            f"| {peer.lost_total:,} | {peer.lost_worst:,} | {peer.not_started} |"
+        )
+    yield ""
+
+
+def _repeat(seed: int) -> Iterator[str]:
+    kernel = platform.release().partition("-")[0]
+    yield "## Again\n"
+    yield "```"
+    yield "python -m tests.powercut --states 6000          # this page (root, /dev/fuse, loop devices, libfuse3, e2fsprogs)"
+    yield "python -m tests.powercut --states 500 --no-page --model 512-all"
+    yield "python -m pytest tests/powercut                  # half a minute of it, as in `make test`"
+    yield "```\n"
+    yield (
+        f"This page: Linux {kernel}, {platform.machine()}, Python {sys.version_info.major}.{sys.version_info.minor}, "
+        f"`--seed {seed}`. The seed repeats the lots, not the scheduler: a recording is never the same twice, so each run "
+        "explores other states. A violation names its state (cut, model, fate, seed) and its recording is kept to be "
+        "replayed with `--replay`."
+    )
