@@ -151,5 +151,7 @@ def _water(rng: random.Random) -> Iterator[Reading]:
 
 
 async def _pause(stop: asyncio.Event, seconds: float) -> None:
+    # not wait_for: before Python 3.12 it may take a cancellation for its own timeout, and we would never end
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(stop.wait(), seconds)
+        async with asyncio.timeout(seconds):
+            await stop.wait()
