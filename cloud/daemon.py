@@ -14,6 +14,7 @@ import random
 import signal
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import structlog
 import uvloop
@@ -24,6 +25,7 @@ from ..core.admin import AdminServer, split_address
 from ..core.backoff import Backoff
 from ..core.clock import SystemClock
 from ..core.errors import Closed, Refused, Unavailable, Unknown
+from ..core.notify import ServiceManager
 from ..core.objectstore import ObjectStore
 from ..core.record import check_name
 from .broker.broker import Broker, BrokerOptions
@@ -33,23 +35,29 @@ from .supervisor import Supervisor
 
 _log = structlog.get_logger()
 
+_SERVICE_MANAGER_VARIABLES = {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"}
 _ANY_HOST = {"0.0.0.0", "::", ""}
 
 
-def main(settings: CloudSettings) -> int:
-    """Runs until a signal. Returns the exit status; raises what the command line says in one line."""
-    return uvloop.run(run_cloud(settings))
+def main(settings: CloudSettings, *, config_file: Path | None = None) -> int:
+    """Runs until a signal. Returns the exit status; raises what the command line says in one line.
+
+    `config_file` is where the sink beside this node finds its own section.
+    """
+    return uvloop.run(run_cloud(settings, config_file=config_file))
 
 
-async def run_cloud(settings: CloudSettings) -> int:
+async def run_cloud(settings: CloudSettings, *, config_file: Path | None = None) -> int:
     stop = asyncio.Event()
     with _signals(stop):
-        return await Daemon(settings).run(stop)
+        return await Daemon(settings, config_file=config_file).run(stop)
 
 
 class Daemon:
-    def __init__(self, settings: CloudSettings) -> None:
+    def __init__(self, settings: CloudSettings, *, config_file: Path | None = None) -> None:
         self._settings = settings
+        self._config_file = config_file
+        self._manager = ServiceManager(config.environment())
         self._rng = random.SystemRandom()
         self._clock = SystemClock()
         self._registry = CollectorRegistry()
@@ -70,11 +78,15 @@ class Daemon:
                 await asyncio.gather(starting, return_exceptions=True)
                 return 0
             broker = starting.result()
+            self._manager.ready(f"serving Kafka on port {broker.port}")
+            watched = asyncio.ensure_future(self._watchdog())
+            stack.push_async_callback(_cancelled, watched)
             lost = asyncio.ensure_future(broker.wait_closed())
             stack.callback(lost.cancel)
             await asyncio.wait({lost, stopping}, return_when=asyncio.FIRST_COMPLETED)
             if lost.done():
                 raise Closed(f"this node gave up its shard: {lost.result()}")
+            self._manager.stopping()
             _log.info("stopping")
         _log.info("stopped")
         return 0
@@ -110,6 +122,13 @@ class Daemon:
                 _log.warning("the store does not answer yet", error=str(error))
                 await asyncio.sleep(backoff.next())
 
+    async def _watchdog(self) -> None:
+        """The loop turns: that is what the watchdog wants to know. A store that is away is no reason to be killed."""
+        pause = self._manager.watchdog_s
+        while pause is not None:
+            self._manager.alive()
+            await asyncio.sleep(pause)
+
     def _readiness(self) -> list[str]:
         if self._broker is None:
             return ["opening the store"]
@@ -124,11 +143,19 @@ class Daemon:
             "--bootstrap", f"kafka://{host}:{broker.port}",
             "--lake", self._settings.lake,
         ]  # fmt: skip
+        if self._config_file is not None:
+            command += ["--config", str(self._config_file)]
+        # the child must not speak to the service manager in this daemon's name
+        environ = {
+            name: value
+            for name, value in config.environment().items()
+            if name not in _SERVICE_MANAGER_VARIABLES
+        }
         _log.info("sink beside this node", node=me.name, lake=self._settings.lake)
         return Supervisor(
             "sink",
             command,
-            environ=config.environment(),
+            environ=environ,
             clock=self._clock,
             rng=self._rng,
             pause_max_s=self._settings.sink_restart_max,

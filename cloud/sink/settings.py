@@ -22,17 +22,18 @@ class SinkSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     bootstrap: str = "kafka://127.0.0.1:9092"
     """Where the cluster is: kafka://HOST:PORT[,HOST:PORT…]. Any broker of it; the rest is learnt."""
 
-    lake: str = "lake"
+    lake: str = "./headwater-data/lake"
     """A directory or s3://bucket/prefix. Below it each stream has a Delta table of its name."""
 
     interval: Duration = Duration(10)
     """At most this long from fetch to commit. Ten seconds: fresh enough to look at, 8,640 files a stream and day."""
 
-    commit_bytes: ByteSize = ByteSize(64 * MIB)
-    """Commit earlier when a table has this much fetched: files stay of a size that engines like."""
+    commit_bytes: ByteSize = ByteSize(16 * MIB)
+    """Commit earlier when a table has this much fetched, compressed as it travels: readings shrink tenfold, so a commit of
+    16 MiB is a million rows and more, and takes most of a gigabyte while it is built."""
 
-    memory_bytes: ByteSize = ByteSize(256 * MIB)
-    """Fetched and not yet committed, over all tables; fetching stops above. Decoding takes about five times as much."""
+    memory_bytes: ByteSize = ByteSize(64 * MIB)
+    """Fetched and not yet committed, compressed, over all tables; fetching stops above."""
 
     fetch_bytes: ByteSize = ByteSize(8 * MIB)
     """One answer of one broker: large enough to amortise the round trip, small against memory_bytes."""

@@ -45,7 +45,8 @@ class JournalReader(Protocol):
     async def read(self, partition: TopicPartition, offset: int, *, bytes_max: int) -> list[bytes]:
         """Whole batches from the one that holds `offset` (or the first after it) onward.
 
-        The first batch is returned whole even above bytes_max (KIP-74). Raises OffsetOutOfRange, Missing, Corrupt, Unavailable.
+        The first batch is returned whole even above bytes_max (KIP-74). Raises OffsetOutOfRange, Missing, Corrupt,
+        Unavailable.
         """
 
     async def read_arrivals(

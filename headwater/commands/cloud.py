@@ -39,4 +39,5 @@ def run(options: argparse.Namespace) -> int:
     from ..cloud.settings import CloudSettings
 
     logs.configure()
-    return main(load(CloudSettings, "cloud", options, KEYS).value)
+    settings = load(CloudSettings, "cloud", options, KEYS).value
+    return main(settings, config_file=options.config)

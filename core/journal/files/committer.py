@@ -1,8 +1,11 @@
 """The asyncio rim of the journal: self-clocking group commit.
 
 While one sync runs in the disk thread, arrivals gather into the next commit; when it returns, they go. So the
-batch size finds itself: a slow card gets large commits, a fast one small ones. `commit_interval` sets a floor to save
-flash. Only this class calls seal, write and complete; only its one thread touches the disk for writing.
+batch size finds itself: a slow card gets large commits, a fast one small ones. Clients that wait for each
+acknowledgement would settle into two groups, one waiting for the disk while the other is answered, and pay for twice
+the syncs; so after a commit of many records the next waits, for about one sync at most, until as many are there as
+were last served (`_gather`). `commit_interval` sets a floor to save flash. Only this class calls seal, write and
+complete; only its one thread touches the disk for writing.
 
 A disk that refuses stalls the rim, it does not stop it: the same commit is tried again with growing pauses, `stalled`
 says why, `pending_bytes` grows until the broker stops reading. Nothing is acknowledged meanwhile, nothing is lost.
@@ -14,7 +17,6 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import structlog
@@ -23,6 +25,7 @@ from ...backoff import Backoff
 from ...clock import Clock
 from ...errors import Closed, Unavailable
 from ...record import TopicPartition
+from .diskthread import DiskThread
 from .journal import FileJournal
 from .retention import carry_out, plan
 from .settings import StreamRetention
@@ -31,6 +34,12 @@ from .writing import Commit
 
 _log = structlog.get_logger()
 _T = TypeVar("_T")
+
+# Below this many records a commit is not worth waiting for: a lone sensor gets its answer at once.
+COMPANY_MIN = 16
+# The longest wait for company: about a sync, but no less than a hundred answers take to come back over loopback; and a
+# card that pauses for seconds must not make the commit after it wait as well.
+GATHER_S_MIN, GATHER_S_MAX = 0.002, 0.005
 
 
 class Committer:
@@ -42,12 +51,13 @@ class Committer:
         self._journal = journal
         self._clock = clock
         self._backoff = Backoff(rng, first_s=float(journal.settings.stall_pause), cap_s=30.0)
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix="headwater-disk")
+        self._disk_thread = DiskThread("headwater-disk")
         self._wake = asyncio.Event()
         self._closing = asyncio.Event()
         self._listeners: list[Callable[[int], None]] = []
         self._waiters: list[tuple[int, asyncio.Future[None]]] = []
         self._last_seal = float("-inf")
+        self._company = 0  # requests wake the rim only when so many records are pending
         self._failure: Unavailable | None = None
 
     @property
@@ -61,7 +71,8 @@ class Committer:
 
     def request(self) -> None:
         """Something was appended. Cheap; call it as often as wanted."""
-        self._wake.set()
+        if self._journal.pending_records >= self._company:
+            self._wake.set()
 
     def add_listener(self, listener: Callable[[int], None]) -> None:
         """Called in the loop with each durable commit number, in order."""
@@ -80,7 +91,7 @@ class Committer:
 
     async def run(self, work: Callable[[], _T]) -> _T:
         """In the disk thread, between commits."""
-        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+        return await self._disk_thread.run(work)
 
     async def enforce_retention(
         self,
@@ -114,7 +125,7 @@ class Committer:
         if self.task is not None:
             with contextlib.suppress(asyncio.CancelledError):
                 await self.task
-        self._executor.shutdown(wait=True)
+        self._disk_thread.close()
         self._end_waiters()
         if self._failure is not None:
             raise self._failure
@@ -131,14 +142,34 @@ class Committer:
                     if not await self._write(commit):
                         return
                     self._journal.complete(commit)
+                    served = commit.records + self._journal.pending_records
                     self._tell(commit.number)
-                    self._wake.set()  # what arrived meanwhile goes at once
+                    await self._gather(served)
+                    self._wake.set()  # what arrived meanwhile goes now
                 elif self._closing.is_set():
                     return
                 else:
                     await self._prepare()
         finally:
             self._end_waiters()
+
+    async def _gather(self, served: int) -> None:
+        """Until as many records are pending as were served in the last round, or for about one sync."""
+        if (
+            served < COMPANY_MIN
+            or self._journal.pending_records >= served
+            or self._journal.overfull
+        ):
+            return
+        pause = min(max(GATHER_S_MIN, self._journal.counters.last_sync_s), GATHER_S_MAX)
+        timer = asyncio.get_running_loop().call_later(pause, self._wake.set)
+        self._company = served
+        self._wake.clear()
+        try:
+            await self._wake.wait()
+        finally:
+            self._company = 0
+            timer.cancel()
 
     async def _keep_interval(self) -> None:
         pause = (
@@ -150,8 +181,10 @@ class Committer:
             await self._pause(pause)
 
     async def _pause(self, seconds: float) -> None:
+        # not wait_for: before Python 3.12 it can swallow a cancellation
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._closing.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._closing.wait()
 
     async def _write(self, commit: Commit) -> bool:
         """False where the disk still refuses while closing."""

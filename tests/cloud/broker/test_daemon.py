@@ -46,6 +46,56 @@ def test_asked_to_stop_it_drains_and_ends_with_zero(tmp_path: Path) -> None:
     asyncio.run(body())
 
 
+def test_the_service_manager_hears_of_readiness_life_and_stopping(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[bytes] = []
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(10)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        monkeypatch.setenv("WATCHDOG_USEC", "300000")
+
+        async def body() -> None:
+            stop = asyncio.Event()
+            running = asyncio.ensure_future(Daemon(settings(tmp_path)).run(stop))
+            heard.extend([await asyncio.to_thread(manager.recv, 1000) for _ in range(3)])
+            stop.set()
+            assert await running == 0
+
+        asyncio.run(body())
+        manager.settimeout(0)
+        while not heard[-1].startswith(b"STOPPING"):
+            heard.append(manager.recv(1000))
+    assert heard[0].startswith(b"READY=1")
+    assert heard[1:3] == [b"WATCHDOG=1"] * 2
+
+
+def test_the_sink_beside_a_node_reads_the_same_file_and_leaves_the_service_manager_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "headwater.toml"
+    file.write_text('[sink]\ninterval = "1s"\n')
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+
+    async def body() -> list[str]:
+        stop = asyncio.Event()
+        daemon = Daemon(settings(tmp_path, sink=True), config_file=file)
+        running = asyncio.ensure_future(daemon.run(stop))
+        await until(lambda: daemon._supervisor is not None and daemon._supervisor.pid is not None)
+        assert daemon._supervisor is not None
+        pid = daemon._supervisor.pid
+        environ = Path(f"/proc/{pid}/environ").read_text().split("\0")
+        command = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+        stop.set()
+        assert await running == 0
+        assert not [name for name in environ if name.startswith("NOTIFY_SOCKET")]
+        return command
+
+    command = asyncio.run(body())
+    assert command[command.index("--config") + 1] == str(file)
+
+
 def test_asked_to_stop_while_starting_it_ends_with_zero(tmp_path: Path) -> None:
     async def body() -> None:
         stop = asyncio.Event()
