@@ -12,16 +12,20 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import headwater_edge, kernel, recording
+import msgspec
+
+from . import headwater_edge, kernel, peers, publishers, recording
 from .crashes import Model, Record
 from .headwater_edge import SCENARIOS, Scenario
+from .publishers import Message, Pace
 from .recording import Recording
-from .replay import replay
-from .report import Run, page
+from .replay import Result, replay
+from .report import PeerRun, Run, page
 
 REPOSITORY = Path(__file__).parents[2]
 PAGE = REPOSITORY / "docs" / "durability.md"
 KILLS = 2
+PEER_MESSAGES = 2000
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,6 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"not here: {absent.reason}")
         return 2
     kernel.own_mounts()
+    if options.peers_only:
+        _compare(options)
+        return 0
     wanted = [each for each in SCENARIOS if not options.scenario or each.name in options.scenario]
     runs = []
     with tempfile.TemporaryDirectory(dir=recording.shared_memory(), prefix="powercut-") as scratch:
@@ -45,10 +52,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             run = _run(scenario, folder, options, options.states // len(wanted))
             runs.append(run)
             _tell(run)
+            if options.second_lives and options.replay is None:
+                runs.append(_second_lives(scenario, folder, options))
+                _tell(runs[-1])
             if run.result.failures and options.replay is None and not options.lying:
                 _keep(folder, scenario.name)
     if not options.no_page:
-        PAGE.write_text(page(runs, [], seed=options.seed), encoding="utf-8")
+        compared = [] if options.no_peers else _compare(options)
+        text = page(runs, compared, peer_versions=peers.versions(), seed=options.seed)
+        PAGE.write_text(text, encoding="utf-8")
         print(f"wrote {PAGE.relative_to(REPOSITORY)}")
     return 1 if any(run.result.failures for run in runs) else 0
 
@@ -61,22 +73,32 @@ def _parser() -> argparse.ArgumentParser:
     say("--seed", type=int, default=random.SystemRandom().randrange(1_000_000))
     say("--model", action="append", choices=[*Model], help="device models; default: all, by lot")
     say("--scenario", action="append", choices=[each.name for each in SCENARIOS])
+    say("--second-lives", type=int, default=8, help="crash states to live on from, per recording")
     say("--daemon-every", type=int, default=50, help="of so many states the daemon opens one")
     say("--lying", action="store_true", help="flushes do nothing: this must be condemned")
     say("--replay", type=Path, metavar="FOLDER", help="a kept recording (with --scenario)")
+    say("--peers-only", action="store_true", help="Mosquitto and NATS alone, printed")
+    say("--no-peers", action="store_true", help="a page without Mosquitto and NATS")
+    say("--peer-states", type=int, default=25, help="crash states of each of their settings")
     say("--no-page", action="store_true", help="do not write docs/durability.md")
     return parser
 
 
-def _record(scenario: Scenario, folder: Path, options: argparse.Namespace) -> None:
+def _record(
+    scenario: Scenario, folder: Path, options: argparse.Namespace, base: bytes | None = None
+) -> None:
+    """A first life with kills; or, on a medium that a power cut left, a second one."""
+    messages = int(options.messages * scenario.share)
     asyncio.run(
         recording.make(
             folder,
             functools.partial(headwater_edge.edge, scenario),
             topics=scenario.topics,
-            messages=int(options.messages * scenario.share),
-            kills=KILLS,
+            messages=messages if base is None else messages // 20,
+            kills=KILLS if base is None else 0,
             rng=random.Random(options.seed),
+            pace=Pace() if base is None else Pace(prefix="d"),
+            base=base,
         )
     )
 
@@ -86,23 +108,86 @@ def _run(scenario: Scenario, folder: Path, options: argparse.Namespace, count: i
     made = recording.load(scenario.name, folder)
     if options.lying:
         made = _without_flushes(made)
-    models = [Model(each) for each in options.model or Model]
-    states = made.record.states(count, models, random.Random(options.seed))
+    states = made.record.states(count, _models(options), random.Random(options.seed))
     result = replay(made, scenario, states, folder, daemon_every=options.daemon_every)
-    log = (folder / "edge.log").read_text(encoding="utf-8", errors="replace")
-    return Run(
-        name=scenario.name,
-        says=scenario.says,
-        operations=len(made.record.operations),
-        flushes=len(made.record.flushes),
-        bytes=sum(len(each.data) for each in made.record.operations),
-        acknowledged=sum(each.acked >= 0 for each in made.messages.values()),
-        kills=KILLS,
-        rolls=result.rolls,
-        gaps=log.count("records lost and declared"),
-        seconds=time.monotonic() - began,
-        result=result,
+    run = Run(name=scenario.name, says=scenario.says, result=result, kills=KILLS)
+    _count(run, made, folder)
+    run.seconds = time.monotonic() - began
+    return run
+
+
+def _second_lives(scenario: Scenario, folder: Path, options: argparse.Namespace) -> Run:
+    """From some crash states the daemon starts and works on, recorded again, and the power fails a second time."""
+    began = time.monotonic()
+    first = recording.load(scenario.name, folder)
+    rng = random.Random(options.seed + 1)
+    lives = first.record.states(options.second_lives * 4, [Model.BLOCKS, Model.SECTORS], rng)
+    says = (
+        f"power fails a second time, while the daemon recovers from a cut of *{scenario.name}* or works on; "
+        f"{options.second_lives} such second lives"
     )
+    run = Run(name=f"{scenario.name}, again", says=says, result=Result(), kills=0)
+    for number, life in enumerate(rng.sample(lives, options.second_lives)):
+        second = folder / f"life{number}"
+        second.mkdir()
+        _record(scenario, second, options, base=first.record.image(first.base, life))
+        made = recording.load(run.name, second)
+        made = made._replace(messages={**_inherited(first, life.cut), **made.messages})
+        publishers.save(list(made.messages.values()), second / "messages.json")
+        count = max(1, options.states // 60)
+        states = made.record.states(count, _models(options), rng)
+        result = replay(made, scenario, states, second, daemon_every=0)
+        if result.failures:
+            _keep(second, scenario.name)
+        run.result += result
+        _count(run, made, second)
+        shutil.rmtree(second / "replay")
+        (second / "crash.img").unlink()
+    run.seconds = time.monotonic() - began
+    return run
+
+
+def _inherited(first: Recording, cut: int) -> dict[str, Message]:
+    """The first life's messages as the second begins: sent and promised before its first operation."""
+    return {
+        name: msgspec.structs.replace(each, sent=0, acked=0 if 0 <= each.acked <= cut else -1)
+        for name, each in first.messages.items()
+        if each.sent <= cut
+    }
+
+
+def _models(options: argparse.Namespace) -> list[Model]:
+    return [Model(each) for each in options.model or Model]
+
+
+def _count(run: Run, made: Recording, folder: Path) -> None:
+    log = (folder / "edge.log").read_text(encoding="utf-8", errors="replace")
+    run.operations += len(made.record.operations)
+    run.flushes += len(made.record.flushes)
+    run.bytes += sum(len(each.data) for each in made.record.operations)
+    run.acknowledged += sum(each.acked > 0 for each in made.messages.values())
+    run.gaps += log.count("records lost and declared")
+
+
+def _compare(options: argparse.Namespace) -> list[PeerRun]:
+    runs = []
+    for peer in peers.present():
+        with tempfile.TemporaryDirectory(
+            dir=recording.shared_memory(), prefix="powercut-"
+        ) as scratch:
+            run = peers.measure(
+                peer,
+                Path(scratch),
+                states=options.peer_states,
+                messages=PEER_MESSAGES,
+                seed=options.seed,
+            )
+        print(
+            f"{run.name}, {run.setting}: {run.losing} of {run.states} crash states lose acknowledged messages, "
+            f"{run.lost_total} of {run.promises}, at worst {run.lost_worst}; not started {run.not_started}"
+        )
+        runs.append(run)
+    return runs
 
 
 def _without_flushes(made: Recording) -> Recording:
@@ -124,6 +209,6 @@ def _tell(run: Run) -> None:
 
 def _keep(folder: Path, name: str) -> None:
     kept = Path(tempfile.mkdtemp(prefix=f"powercut-{name}-"))
-    for file in ("base.img", "device.log", "messages.json", "edge.log"):
+    for file in ("base.img", "device.log", "messages.json", "served", "edge.log"):
         shutil.copyfile(folder / file, kept / file)
     print(f"  kept: --scenario {name} --replay {kept}")

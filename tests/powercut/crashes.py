@@ -78,6 +78,16 @@ class Record:
             for cut in sorted(cuts)
         ]
 
+    def image(self, base: bytes, state: State) -> bytes:
+        """The whole medium after that power cut."""
+        found = bytearray(base)
+        for each in self.operations[: self.flushed(state.cut)]:
+            if not each.is_flush:
+                found[each.position : each.position + len(each.data)] = each.data
+        for position, data in self.patches(state):
+            found[position : position + len(data)] = data
+        return bytes(found)
+
     def patches(self, state: State) -> list[Patch]:
         """What of the un-flushed writes reached the medium, to be laid over the flushed ones in this order."""
         pending = self.operations[self.flushed(state.cut) : state.cut]

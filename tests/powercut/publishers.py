@@ -12,6 +12,7 @@ import random
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -63,16 +64,32 @@ class Ledger:
             self._reached.set()
 
 
+class Pace(NamedTuple):
+    """Before this `share` of its turns a client pauses for up to so many seconds; name of the clients."""
+
+    share: float = 0.02
+    seconds: float = 0.02
+    prefix: str = "c"
+
+
 class Publisher(asyncio.Protocol):
     """One MQTT client over all its connections; `window` publishes in flight, each to one of its topics."""
 
     def __init__(
-        self, name: str, ledger: Ledger, *, topics: Sequence[str], window: int, rng: random.Random
+        self,
+        name: str,
+        ledger: Ledger,
+        *,
+        topics: Sequence[str],
+        window: int,
+        pace: Pace,
+        rng: random.Random,
     ) -> None:
         self.name = name
         self._ledger = ledger
         self._topics = topics
         self._window = window
+        self._pace = pace
         self._rng = rng
         self._sequence = 0
         self._packet_id = 0
@@ -112,8 +129,9 @@ class Publisher(asyncio.Protocol):
         for packet in self._reader.feed(data):
             if packet.kind == wire.PUBACK:
                 self._acknowledged(packet.packet_id)
-        if self._rng.random() < 0.02:  # now and then the disk has nothing to do
-            asyncio.get_running_loop().call_later(self._rng.uniform(0.001, 0.02), self._fill)
+        if self._rng.random() < self._pace.share:  # so that the disk has nothing to do at times
+            pause = self._rng.uniform(0, self._pace.seconds)
+            asyncio.get_running_loop().call_later(pause, self._fill)
         else:
             self._fill()
 

@@ -23,7 +23,7 @@ from headwater.demo.daemon import Daemon
 from . import kernel, publishers
 from .crashes import Record
 from .device import COUNTER_BYTES, DISK, Counter, read_log
-from .publishers import Ledger, Message, Publisher
+from .publishers import Ledger, Message, Pace, Publisher
 
 IMAGE_BYTES = 32 << 20
 READY_SECONDS = 20.0
@@ -36,6 +36,7 @@ class Recording(NamedTuple):
     base: bytes
     record: Record
     messages: dict[str, Message]
+    served: int  # how many operations there were before the last, orderly stop
 
 
 class Subject(NamedTuple):
@@ -50,7 +51,8 @@ def load(name: str, folder: Path) -> Recording:
     base = folder / "base.img"
     record = Record(read_log(folder / "device.log"), _whole_blocks(base))
     messages = {each.name: each for each in publishers.load(folder / "messages.json")}
-    return Recording(name, base.read_bytes(), record, messages)
+    served = int((folder / "served").read_text(encoding="ascii"))
+    return Recording(name, base.read_bytes(), record, messages, served)
 
 
 async def make(
@@ -62,13 +64,17 @@ async def make(
     kills: int,
     rng: random.Random,
     prepare: Callable[[int], None] | None = None,
-    settle: Callable[[], None] | None = None,
+    pace: Pace = Pace(),  # noqa: B008
+    base: bytes | None = None,
 ) -> None:
     """Publish until `messages` are acknowledged, with SIGKILL and restart `kills` times on the way.
 
-    `prepare` runs once against the first start's port; `settle` before the last stop.
+    `prepare` runs once against the first start's port; `base`: the medium as it is found, instead of a new ext4.
     """
-    make_image(folder / "base.img")
+    if base is None:
+        make_image(folder / "base.img")
+    else:
+        (folder / "base.img").write_bytes(base)
     shutil.copyfile(folder / "base.img", folder / "disk.img")
     with _device(folder) as counter, kernel.mounted(folder / "fuse" / DISK, _place(folder)):
         daemon, port, ready = subject(folder, _place(folder))
@@ -78,7 +84,7 @@ async def make(
             if prepare is not None:
                 await asyncio.to_thread(prepare, port)
             ledger = Ledger(counter.value)
-            async with _publishing(ledger, port, topics, rng):
+            async with _publishing(ledger, port, topics, rng, pace):
                 for turn in range(kills + 1):
                     if turn:
                         daemon.kill()
@@ -86,8 +92,7 @@ async def make(
                         await asyncio.to_thread(ready)
                     async with asyncio.timeout(120):
                         await ledger.more(messages // (kills + 1))
-            if settle is not None:
-                await asyncio.to_thread(settle)
+            (folder / "served").write_text(str(counter.value()), encoding="ascii")
             daemon.stop()
         finally:
             daemon.close()
@@ -138,14 +143,15 @@ def _device(folder: Path) -> Iterator[Counter]:
 
 @contextlib.asynccontextmanager
 async def _publishing(
-    ledger: Ledger, port: int, topics: Sequence[str], rng: random.Random
+    ledger: Ledger, port: int, topics: Sequence[str], rng: random.Random, pace: Pace
 ) -> AsyncIterator[None]:
     everybody = [
         Publisher(
-            f"c{index}",
+            f"{pace.prefix}{index}",
             ledger,
             topics=rng.sample(topics, min(2, len(topics))),
             window=rng.choice((1, 1, 4, 16)),
+            pace=pace,
             rng=random.Random(rng.getrandbits(32)),
         )
         for index in range(8)

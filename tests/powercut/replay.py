@@ -12,7 +12,7 @@ import subprocess
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from headwater.core.errors import HeadwaterError
@@ -74,7 +74,7 @@ class Medium:
 
 @dataclass
 class Result:
-    """Counts over the states of one recording."""
+    """Counts over the states of one recording; `+=` adds those of another."""
 
     states: int = 0
     models: Counter[str] = field(default_factory=Counter)
@@ -89,6 +89,15 @@ class Result:
     daemons: int = 0
     rolls: int = 0
     failures: list[str] = field(default_factory=list)
+
+    def __iadd__(self, other: Result) -> Result:
+        self.rolls = max(self.rolls, other.rolls)
+        for name in _SUMMED:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        return self
+
+
+_SUMMED = [each.name for each in fields(Result) if each.name != "rolls"]
 
 
 def replay(

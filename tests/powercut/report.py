@@ -24,15 +24,14 @@ class Run:
 
     name: str
     says: str
-    operations: int
-    flushes: int
-    bytes: int
-    acknowledged: int
-    kills: int
-    rolls: int
-    gaps: int
-    seconds: float
     result: Result
+    kills: int
+    operations: int = 0
+    flushes: int = 0
+    bytes: int = 0
+    acknowledged: int = 0
+    gaps: int = 0
+    seconds: float = 0.0
 
 
 @dataclass
@@ -48,8 +47,10 @@ class PeerRun:
     not_started: int
 
 
-def page(runs: Sequence[Run], peers: Sequence[PeerRun], *, seed: int) -> str:
-    return "\n".join([*_head(runs), *_headwater(runs), *_peers(peers), *_repeat(seed), ""])
+def page(runs: Sequence[Run], peers: Sequence[PeerRun], *, peer_versions: str, seed: int) -> str:
+    return "\n".join(
+        [*_head(runs), *_headwater(runs), *_peers(peers, peer_versions), *_repeat(seed), ""]
+    )
 
 
 def _head(runs: Sequence[Run]) -> Iterator[str]:
@@ -78,7 +79,8 @@ _METHOD = """
 A file served by FUSE lies under a loop device, which carries ext4, on which `headwater edge` runs. The file writes down
 every block write and every flush in their order. Eight MQTT publishers outside note at each PUBACK how many device
 operations there had been: a cut there or later must keep that message. The daemon is killed (SIGKILL) and restarted
-on the way, so that power cuts during recovery are among the states.
+on the way, so that power cuts during recovery are among the states; and some crash states are lived on from, recorded
+again, and cut a second time.
 
 A crash state is that record cut anywhere: just before a flush, just after one, or at random in between. What was flushed is
 on the medium; of what was not, each sector is there or is not, by lot (one by one, write by write, all, none, or in order
@@ -95,7 +97,7 @@ Some states are opened by the real daemon instead, take one more publish, stop o
 
 Not modelled: devices that lie about flushes, and flash translation layers that lose blocks nobody was writing. Of two
 requests that the kernel has in flight at once, one a flush, the model takes the order in which the device did them.
-As a check of the checker, the same run over a device whose flushes do nothing must be condemned, and is
+As a check of the checker, a run over a device whose flushes do nothing must be condemned, and is
 (`tests/powercut/test_powercut.py`).
 """
 
@@ -107,7 +109,7 @@ def _headwater(runs: Sequence[Run]) -> Iterator[str]:
     for run in runs:
         yield (
             f"| {run.name} | {run.operations:,} | {run.flushes:,} | {run.bytes / 2**20:.1f} | {run.acknowledged:,} "
-            f"| {run.kills} | {run.rolls:,} | {run.gaps} |"
+            f"| {run.kills} | {run.result.rolls:,} | {run.gaps} |"
         )
     yield ""
     for run in runs:
@@ -132,15 +134,16 @@ def _headwater(runs: Sequence[Run]) -> Iterator[str]:
     yield ""
 
 
-def _peers(peers: Sequence[PeerRun]) -> Iterator[str]:
+def _peers(peers: Sequence[PeerRun], versions: str) -> Iterator[str]:
     if not peers:
         return
-    yield "## The same for others\n"
+    yield f"## The same for others: {versions}\n"
     yield (
         "The same device, cuts, models and publishers (QoS 1), without SIGKILLs on the way. A subscriber with a lasting "
         "session subscribed before the first publish and went away; after the cut the broker is started on what is left, "
         "the subscriber returns, and what was acknowledged before the cut must reach it. Losing what a setting does not "
-        "promise to keep is no defect of these brokers; the table says what their PUBACK means.\n"
+        "promise to keep is no defect of these brokers; the table says what their PUBACK means. The recordings are some ten "
+        "seconds long: where all is lost, that is all since the broker or the kernel last wrote out by itself.\n"
     )
     yield (
         "| broker | setting | acknowledged | crash states | of them losing acknowledged messages | messages looked for "

@@ -18,7 +18,9 @@ def flush() -> Operation:
     return Operation(FLUSH, 0, b"")
 
 
-RECORD = Record([write(0), write(1), flush(), write(2, 3), write(9), flush(), write(4)], frozenset({9}))
+RECORD = Record(
+    [write(0), write(1), flush(), write(2, 3), write(9), flush(), write(4)], frozenset({9})
+)
 
 
 def patches(cut: int, model: Model, fate: Fate, seed: int = 0) -> list[Patch]:
