@@ -48,14 +48,15 @@ public final class Toolbox {
         ObjectMapper json = new ObjectMapper();
         InputStream commands = System.in;
         PrintStream answers = System.out;
+        // the same streams for all: Scala keeps the first that it sees
+        ByteArrayOutputStream out = new ByteArrayOutputStream();
+        ByteArrayOutputStream err = new ByteArrayOutputStream();
+        System.setOut(new PrintStream(out, true, StandardCharsets.UTF_8));
+        System.setErr(new PrintStream(err, true, StandardCharsets.UTF_8));
         BufferedReader lines = new BufferedReader(new InputStreamReader(commands, StandardCharsets.UTF_8));
         for (String line = lines.readLine(); line != null; line = lines.readLine()) {
             JsonNode command = json.readTree(line);
-            ByteArrayOutputStream out = new ByteArrayOutputStream();
-            ByteArrayOutputStream err = new ByteArrayOutputStream();
             System.setIn(new ByteArrayInputStream(command.get("input").asText().getBytes(StandardCharsets.UTF_8)));
-            System.setOut(new PrintStream(out, true, StandardCharsets.UTF_8));
-            System.setErr(new PrintStream(err, true, StandardCharsets.UTF_8));
             int status = run(command.get("main").asText(), json.treeToValue(command.get("arguments"), String[].class));
             System.out.flush();
             System.err.flush();
@@ -64,6 +65,8 @@ public final class Toolbox {
                 "out", out.toString(StandardCharsets.UTF_8),
                 "err", err.toString(StandardCharsets.UTF_8))));
             answers.flush();
+            out.reset();
+            err.reset();
         }
     }
 

@@ -34,6 +34,9 @@ offsets.topic.num.partitions=1
 transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
 group.initial.rebalance.delay.ms=0
+# a killed broker is let in again when its last life's session is over: nine seconds by default
+broker.session.timeout.ms=3000
+broker.heartbeat.interval.ms=300
 {extra}
 """
 

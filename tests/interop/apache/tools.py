@@ -31,9 +31,7 @@ MAIN = {
     "kafka-broker-api-versions": f"{PACKAGE}.BrokerApiVersionsCommand",
     "kafka-producer-perf-test": f"{PACKAGE}.ProducerPerformance",
     "kafka-consumer-perf-test": f"{PACKAGE}.ConsumerPerformance",
-    "kafka-verifiable-producer": f"{PACKAGE}.VerifiableProducer",
-    "kafka-verifiable-consumer": f"{PACKAGE}.VerifiableConsumer",
-    "kafka-e2e-latency": f"{PACKAGE}.EndToEndLatency",
+    "kafka-dump-log": "kafka.tools.DumpLogSegments",
 }
 
 
