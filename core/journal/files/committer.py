@@ -24,7 +24,9 @@ import structlog
 from ...backoff import Backoff
 from ...clock import Clock
 from ...errors import Closed, Unavailable
+from ...gap import GAPS_PARTITION
 from ...record import TopicPartition
+from .carrying import carried
 from .diskthread import DiskThread
 from .journal import FileJournal
 from .retention import carry_out, plan
@@ -110,6 +112,10 @@ class Committer:
         agreed = await self.run(
             lambda: plan(journal, now_ms, rules=rules, sent=sent, free_bytes=free_bytes)
         )
+        if agreed.carry is not None:
+            first, end = agreed.carry
+            for record in await self.run(lambda: carried(journal, first, end, now_ms=now_ms)):
+                journal.append(GAPS_PARTITION, record)
         if agreed.losses:
             declare(agreed.losses)
             await self.wait_durable(journal.open_commit)

@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from ...gap import GAPS_PARTITION
 from ...record import GAPS_STREAM, TopicPartition
 from .index import Footer
 from .journal import FileJournal
@@ -35,6 +36,8 @@ class RetentionPlan:
     starts: dict[TopicPartition, int] = field(default_factory=dict)
     losses: list[Loss] = field(default_factory=list)
     segments: list[int] = field(default_factory=list)
+    carry: tuple[int, int] | None = None
+    """Unsent gap records, from and before, that go with their segments: first to be written again (carrying.py)."""
 
     def __bool__(self) -> bool:
         return bool(self.starts or self.segments)
@@ -207,25 +210,43 @@ class _Planner:
         # one more than needed, so that the next roll does not refuse again
         wanted = -(-above // segment) + 1 - len(self._plan.segments) if above > -segment else 0
         chosen = set(self._plan.segments)
-        for index, sequence in enumerate(list(self._shelf.sequences)):
-            if wanted <= 0:
-                return
-            if sequence in chosen:
-                continue
-            footer = self._footer(index)
-            if self._droppable(footer):
-                for partition, summary in footer.present():
-                    self._give_up(
-                        partition, summary.end, f"journal above {limit} bytes", declared=True
-                    )
-                self._plan.segments.append(sequence)
-                wanted -= 1
+        # gap records are moved out of the way only when nothing else gives room
+        for carrying in (False, True):
+            for index, sequence in enumerate(list(self._shelf.sequences)):
+                if wanted <= 0:
+                    break
+                if sequence in chosen:
+                    continue
+                footer = self._footer(index)
+                if self._droppable(footer, carrying=carrying):
+                    if carrying:
+                        self._carry()
+                    for partition, summary in footer.present():
+                        self._give_up(
+                            partition, summary.end, f"journal above {limit} bytes", declared=True
+                        )
+                    chosen.add(sequence)
+                    self._plan.segments.append(sequence)
+                    wanted -= 1
+        self._plan.segments.sort()
 
-    def _droppable(self, footer: Footer) -> bool:
+    def _carry(self) -> None:
+        """All unsent gap records at once, because few are left when all are united."""
+        first, end = self._start(GAPS_PARTITION), self._ends.get(GAPS_PARTITION, 0)
+        if self._sent is not None:
+            first = max(first, self._sent.get(GAPS_PARTITION, 0))
+        if first < end:
+            self._plan.carry = (first, end)
+            self._give_up(GAPS_PARTITION, end, "written again", declared=True)
+
+    def _droppable(self, footer: Footer, *, carrying: bool) -> bool:
         needed = self._journal.notes_needed_from
         if footer.totals.notes and needed is not None and footer.totals.last_commit >= needed:
             return False
-        return all(self._expendable(p, summary.end) for p, summary in footer.present())
+        return all(
+            self._expendable(p, summary.end) or (carrying and p == GAPS_PARTITION)
+            for p, summary in footer.present()
+        )
 
     def _expendable(self, partition: TopicPartition, end: int) -> bool:
         if self._start(partition) >= end:
@@ -233,5 +254,5 @@ class _Planner:
         if self._sent is not None and self._sent.get(partition, 0) >= end:
             return True
         if partition.topic == GAPS_STREAM:
-            return False  # the account of losses is the last thing to lose
+            return False  # the account of losses is never lost, only written again
         return self._rules.get(partition.topic, _DEFAULT).when_full is WhenFull.DROP_OLDEST
