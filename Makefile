@@ -22,7 +22,7 @@ $(VENV)/.installed: pyproject.toml setup.py $(LEAVES)
 
 setup-test: $(VENV)/.installed-test ## the same with what the tests need (Debian packages and Kafka's jars too, where it may)
 
-$(VENV)/.installed-test: $(VENV)/.installed tests/setup.sh tests/interop/apache/pom.xml
+$(VENV)/.installed-test: $(VENV)/.installed tests/setup.sh tests/interop/apache/pom.xml tests/interop/node/package.json
 	@echo "setting up what the tests need (a minute or two the first time)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
 	@sh tests/setup.sh
