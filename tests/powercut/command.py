@@ -7,6 +7,8 @@ import asyncio
 import functools
 import random
 import shutil
+import signal
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -36,6 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"not here: {absent.reason}")
         return 2
     kernel.own_mounts()
+    # so that SIGTERM too unwinds what is mounted and removes what was written
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     if options.peers_only:
         _compare(options)
         return 0
@@ -69,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.powercut", description=__doc__)
     say = parser.add_argument
     say("--states", type=int, default=2000, help="crash states, over all recordings")
-    say("--messages", type=int, default=12000, help="acknowledged in each recording")
+    say("--messages", type=int, default=5000, help="acknowledged in each recording")
     say("--seed", type=int, default=random.SystemRandom().randrange(1_000_000))
     say("--model", action="append", choices=[*Model], help="device models; default: all, by lot")
     say("--scenario", action="append", choices=[each.name for each in SCENARIOS])
@@ -134,7 +138,7 @@ def _second_lives(scenario: Scenario, folder: Path, options: argparse.Namespace)
         made = recording.load(run.name, second)
         made = made._replace(messages={**_inherited(first, life.cut), **made.messages})
         publishers.save(list(made.messages.values()), second / "messages.json")
-        count = max(1, options.states // 60)
+        count = max(1, options.states // 80)
         states = made.record.states(count, _models(options), rng)
         result = replay(made, scenario, states, second, daemon_every=0)
         if result.failures:

@@ -112,10 +112,11 @@ RECYCLING = Scenario(
 )
 DROPPING = Scenario(
     name="dropping",
-    says="a log that is full and drops its oldest: gap records are written, then segments overwritten",
+    says="a small log that is full and drops its oldest: gap records are written, later written again united, then "
+    "segments overwritten",
     streams=_DROPPING_STREAMS,
     topics=["dropped/a", "dropped/b", "dropped/c"],
-    journal_bytes=1536 * KIB,
+    journal_bytes=896 * KIB,
     dropped=frozenset({"dropped"}),
     share=0.4,
 )
