@@ -32,10 +32,13 @@ demo: setup ## edge, cloud and lake on this machine in under a minute, killed tw
 	@$(BIN)/headwater demo $(DEMO)
 
 test: setup-test check ## everything that fits in ten minutes on two cores
-	$(BIN)/python -m pytest -q -m "not slow" $(PYTEST)
+	$(BIN)/python -m pytest -q $(PYTEST)
 
-test-slow: setup-test ## what takes longer: more seeds, more kills
-	$(BIN)/python -m pytest -q -m slow --timeout=3600 $(PYTEST)
+test-slow: setup-test ## what takes an hour: ten times the seeds, kills at other moments, thousands of power cuts
+	HEADWATER_LIVES=30000 HEADWATER_FLIPS=4000 HEADWATER_SEEDS=20000 $(BIN)/python -m pytest -q --timeout=3600 \
+		tests/core/journal_files tests/core/journal_objects tests/edge/uplink
+	for seed in 11 12 13 14 15; do HEADWATER_SEED=$$seed $(BIN)/python -m pytest -q --timeout=600 tests/crash || exit 1; done
+	$(BIN)/python -m tests.powercut --states 20000
 
 bench: setup-test ## measure side by side and write docs/benchmarks.md
 	$(BIN)/python -m tests.bench $(BENCH)
