@@ -57,5 +57,5 @@ docs: setup-test ## regenerate what is generated: deploy/headwater.example.toml
 	$(BIN)/headwater config --example > deploy/headwater.example.toml
 
 clean: ## remove what was built, not .venv
-	rm -rf build dist *.egg-info .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf build dist *.egg-info .cache $(VENV)/.installed-test .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find core edge cloud -name '*.so' -delete
