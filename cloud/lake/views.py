@@ -64,21 +64,23 @@ def view_statements(tables: Mapping[str, Snapshot], *, location: str, sql: str |
     """`sql` is the question to be asked: files of streams that it cannot mean are not opened."""
     wanted = {name: table for name, table in tables.items() if _may_mean(sql, name)}
     statements = [f"CREATE SCHEMA {SCHEMA}"]
+    whole = _names_in_schema(tables)
     for name, table in wanted.items():
         select = _table_select(table, location)
-        statements.append(f"CREATE VIEW {SCHEMA}.{quote(name)} AS {select}")
+        statements.append(f"CREATE VIEW {SCHEMA}.{quote(whole[name])} AS {select}")
     taken = {name.casefold() for name in _OWN_VIEWS}
+    own = {name: _free(name, taken) for name in tables}
     for name, table in wanted.items():
-        own = _free(name, taken)
         columns = ", ".join(quote(f.name) for f in _columns(table) if f.name != "error")
         statements.append(
-            f"CREATE VIEW {quote(own)} AS SELECT {columns} FROM {SCHEMA}.{quote(name)} "
-            "WHERE error IS NULL"
+            f"CREATE VIEW {quote(own[name])} AS SELECT {columns} "
+            f"FROM {SCHEMA}.{quote(whole[name])} WHERE error IS NULL"
         )
-    readings = [name for name in wanted if not name.startswith("_")]
+    readings = [whole[name] for name in wanted if not name.startswith("_")]
+    dead = [whole[name] for name in wanted]
     statements += [
         f"CREATE VIEW readings AS {_union(readings, READINGS)}",
-        f"CREATE VIEW dead_letters AS {_union(wanted, _DEAD)} WHERE error IS NOT NULL",
+        f"CREATE VIEW dead_letters AS {_union(dead, _DEAD)} WHERE error IS NOT NULL",
         f"CREATE VIEW gaps AS {_gaps(GAPS_STREAM in wanted)}",
         f"CREATE VIEW edges AS {_edges(tables)}",
     ]
@@ -93,6 +95,13 @@ def _may_mean(sql: str | None, name: str) -> bool:
     if any(word in lowered for word in ("readings", "dead_letters", "show", "schema", "duckdb_")):
         return True
     return name.casefold() in lowered or (name == GAPS_STREAM and "gaps" in lowered)
+
+
+def _names_in_schema(tables: Mapping[str, Snapshot]) -> dict[str, str]:
+    """The names under `lake.`: a stream's own, but where two differ in case alone."""
+    taken = {GAPS_STREAM}
+    names = {name: _free(name, taken) for name in tables if name != GAPS_STREAM}
+    return names | {GAPS_STREAM: GAPS_STREAM}
 
 
 def _free(name: str, taken: set[str]) -> str:

@@ -73,6 +73,16 @@ def test_a_stream_s_view_has_decoded_columns_and_no_dead_letters(lake: str) -> N
     assert ask(lake, 'select value from "odd.name-1"') == [(7.0,)]
 
 
+def test_streams_that_differ_in_case_alone_are_both_there(tmp_path: Path) -> None:
+    records = {"Heat": [Record(NOON, b"k", b"1")], "heat": [Record(NOON, b"k", b"2")] * 2}
+    make_lake(tmp_path, records)
+    lake = str(tmp_path)
+    found = ask(lake, "select stream, count(*) from readings group by 1 order by 1")
+    assert found == [("Heat", 1), ("heat", 2)]
+    views = ("heat", "heat_2", "lake.heat", "lake.heat_2")
+    assert [ask(lake, f"select count(*) from {view}") for view in views] == [[(1,)], [(2,)]] * 2
+
+
 def test_dead_letters_say_why_and_keep_the_bytes(lake: str) -> None:
     found = ask(lake, 'select "offset", payload, payload_raw, error from dead_letters order by 1')
     assert [row[:3] for row in found] == [(2, '{"t":', None), (3, None, b"\xff")]
