@@ -46,6 +46,7 @@ __all__ = [
     "Compression",
     "decode_batch",
     "decode_columns",
+    "decode_weighed",
     "encode_addressed",
     "encode_batch",
     "parse_header",
@@ -303,8 +304,16 @@ def decode_columns(
     buffer: Buffer, position: int = 0, *, limit: int = DECOMPRESSED_BYTES_MAX
 ) -> tuple[BatchHeader, Columns]:
     """As `decode_batch`, but as (offsets, timestamps, keys, values, headers): five lists of equal length."""
+    header, columns, _ = decode_weighed(buffer, position, limit=limit)
+    return header, columns
+
+
+def decode_weighed(
+    buffer: Buffer, position: int = 0, *, limit: int = DECOMPRESSED_BYTES_MAX
+) -> tuple[BatchHeader, Columns, int]:
+    """As `decode_columns`, and how many bytes the records were when decompressed: for whoever gathers many batches."""
     header, body = _section(buffer, position, limit)
-    return header, _leaf.decode_columns(body, _span(header))
+    return header, _leaf.decode_columns(body, _span(header)), len(body)
 
 
 def rebase(batch: Buffer, *, base_offset: int, leader_epoch: int = -1) -> bytes:

@@ -22,9 +22,10 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ...core.batch import BatchHeader, Columns, decode_columns, split_batches, validate_batch
+from ...core.batch import BatchHeader, Columns, decode_weighed, split_batches, validate_batch
 from ...core.errors import Corrupt, Refused
 from ...core.record import Headers
+from ...core.units import MIB
 from ..lake.delta.add import Add
 from ..lake.delta.schema import Schema, arrow_types
 from ..lake.delta.txn import Txn
@@ -40,6 +41,13 @@ from .source import Aborted, Fetched, OutOfRange
 
 # Large enough that Arrow's cost per call vanishes, small enough that a chunk's Python objects take some 10 MB.
 CHUNK_ROWS = 16_384
+CHUNK_BYTES = 32 * MIB
+
+# What one commit may hold decompressed. A batch of six thousand bytes can stand for 60 MiB, so the size of what was
+# fetched bounds nothing; a full commit of readings (1 M rows of 100 bytes) stays below.
+COMMIT_BYTES_MAX = 256 * MIB
+# What a row costs beside its bytes: cells of a dozen columns.
+_ROW_BYTES = 64
 
 # Times that datetimes can hold (years 1 to 9999), in ms. Kafka's "no timestamp" is -1.
 _ARRIVAL_MIN, _ARRIVAL_MAX = 0, 253_402_300_799_999
@@ -56,6 +64,7 @@ class Built(NamedTuple):
     kafka: list[KafkaSpan]
     rows: int
     dead: int
+    rest: list[Fetched | OutOfRange]  # what was too much for one commit
 
     @property
     def duplicates(self) -> int:
@@ -73,6 +82,7 @@ class _Records:
         self.values: list[bytes | None] = []
         self.headers: list[Headers] = []
         self.broken: dict[int, str] = {}  # rows of batches that cannot be taken apart
+        self.weight = 0  # bytes, decompressed
 
     def add(self, run: Run, columns: Columns) -> None:
         self.runs.append(run)
@@ -103,7 +113,8 @@ def build(
     """Raises Corrupt where a batch's bytes are not those that were written."""
     tables = []
     dead = 0
-    for records in _chunks(fetched, ledger):
+    rest: list[Fetched | OutOfRange] = []
+    for records in _chunks(fetched, ledger, rest):
         table, count = _chunk_table(records, ledger, decoder, now_ms)
         tables.append(table)
         dead += count
@@ -124,6 +135,7 @@ def build(
         kafka=kafka,
         rows=whole.num_rows,
         dead=dead,
+        rest=rest,
     )
 
 
@@ -169,9 +181,13 @@ def _without_empty(rows: pa.Table) -> pa.Table:
 # ---- records
 
 
-def _chunks(fetched: Sequence[Fetched | OutOfRange], ledger: Ledger) -> Iterator[_Records]:
+def _chunks(
+    fetched: Sequence[Fetched | OutOfRange], ledger: Ledger, rest: list[Fetched | OutOfRange]
+) -> Iterator[_Records]:
+    """Puts what is left over at COMMIT_BYTES_MAX into `rest`: a commit of its own, which goes on where this one ended."""
     records = _Records()
-    for item in fetched:
+    weight = 0
+    for index, item in enumerate(fetched):
         if isinstance(item, OutOfRange):
             ledger.lose(item.partition, item.offset, item.bounds.start)
             continue
@@ -181,13 +197,19 @@ def _chunks(fetched: Sequence[Fetched | OutOfRange], ledger: Ledger) -> Iterator
             if header.next_offset <= at:
                 aborted.is_data(header, batch)
                 continue
+            if weight + records.weight >= COMMIT_BYTES_MAX:
+                rest += [item._replace(offset=at), *fetched[index + 1 :]]
+                break
             columns = _read_batch(header, batch, at, records, aborted)
             ledger.read(item.partition, header.next_offset, records=len(columns[0]))
             if columns[0]:
                 records.add(Run(item.partition, len(columns[0])), columns)
-            if len(records.offsets) >= CHUNK_ROWS:
+            if len(records.offsets) >= CHUNK_ROWS or records.weight >= CHUNK_BYTES:
+                weight += records.weight
                 yield records
                 records = _Records()
+        if rest:
+            break
     if records.offsets:
         yield records
 
@@ -198,12 +220,13 @@ def _read_batch(
     if not aborted.is_data(header, batch):
         return [], [], [], [], []
     try:
-        _, columns = decode_columns(batch)
+        _, columns, size = decode_weighed(batch)
     except (Corrupt, Refused) as error:
         _check_crc(batch, error)
-        columns = _dead_batch(header, batch)
+        columns, size = _dead_batch(header, batch), len(batch)
         for row in range(len(columns[0])):
             records.broken[len(records.offsets) + row] = f"broken batch: {error}"
+    records.weight += size + _ROW_BYTES * len(columns[0])
     if header.base_offset < at:
         skip = sum(offset < at for offset in columns[0])
         if skip and records.broken:
@@ -224,8 +247,11 @@ def _check_crc(batch: memoryview, error: Exception) -> None:
 
 
 def _dead_batch(header: BatchHeader, batch: memoryview) -> Columns:
-    """A row for each record the header speaks of; the bytes themselves with the first."""
-    count = header.record_count
+    """A row for each record the header speaks of; the bytes themselves with the first.
+
+    Up to a chunk of them: a number in a header proves nothing, and beyond it the offsets count as absent.
+    """
+    count = min(header.record_count, CHUNK_ROWS)
     values: list[bytes | None] = [None] * count
     if count:
         values[0] = bytes(batch)

@@ -259,10 +259,14 @@ class Sink:
     async def _commit(self, name: str, stream: Stream) -> None:
         try:
             async with self._gate:
-                with self._metrics.commit_seconds.time():
-                    built = await stream.table.commit(stream.cut())
-            if built is not None:
-                self._count(name, stream, built)
+                fetched = stream.cut()
+                while fetched:
+                    with self._metrics.commit_seconds.time():
+                        built = await stream.table.commit(fetched)
+                    if built is None:
+                        break
+                    self._count(name, stream, built)
+                    fetched = built.rest
         except Overtaken as error:
             _log.warning("overtaken by another writer", stream=name, reason=str(error))
             self._metrics.overtaken.labels(name).inc()

@@ -15,7 +15,7 @@ import asyncio
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from ....core.batch import BatchHeader, Buffer, validate_batch
+from ....core.batch import HEADER_BYTES, BatchHeader, Buffer, Compression, validate_batch
 from ....core.errors import Closed, Corrupt, HeadwaterError, Refused, Unavailable
 from ....core.kafka.errors import ErrorCode
 from ....core.kafka.messages.produce import (
@@ -33,6 +33,12 @@ from ..shard import Accepted, Held, Rejected, Shard
 from ..topics import MAX_MESSAGE_BYTES
 
 _MAGIC_POSITION = 16
+
+# What the smallest record takes: its length, attributes, two deltas, two lengths and a count, a byte each.
+_RECORD_BYTES_MIN = 7
+# A compressed batch is taken as it came, so nobody has counted its records. A client fills batches by bytes and by some
+# thousand messages; a header that speaks of more than this would only use up offsets and its readers' memory.
+_RECORDS_MAX = 2**20
 
 
 def handle(node: Node, asker: Asker, request: ProduceRequest) -> Answer:
@@ -213,6 +219,13 @@ def _check(header: BatchHeader, limit: int) -> None:
         raise _Invalid(ErrorCode.MESSAGE_TOO_LARGE, message)
     if header.record_count < 1:
         raise _Invalid(ErrorCode.INVALID_RECORD, "a batch without records")
+    room = header.size - HEADER_BYTES
+    if header.compression is Compression.NONE and header.record_count * _RECORD_BYTES_MIN > room:
+        message = f"{header.record_count} records cannot lie in {room} bytes"
+        raise _Invalid(ErrorCode.INVALID_RECORD, message)
+    if header.record_count > _RECORDS_MAX:
+        message = f"a batch of {header.record_count} records; {_RECORDS_MAX} are taken at most"
+        raise _Invalid(ErrorCode.MESSAGE_TOO_LARGE, message)
     if header.is_control or header.is_transactional:
         raise _Invalid(ErrorCode.INVALID_RECORD, "transactions are not supported")
     if header.producer_id >= 0 and (header.producer_epoch < 0 or header.base_sequence < 0):

@@ -7,13 +7,14 @@ import struct
 
 import pytest
 
-from headwater.core.batch import encode_batch
+from headwater.core.batch import Compression, encode_batch
 from headwater.core.errors import HeadwaterError
 from headwater.core.kafka.errors import ErrorCode
 from headwater.core.kafka.messages.describe_producers import DescribeProducersRequest, TopicRequest
 from headwater.core.kafka.messages.init_producer_id import InitProducerIdRequest
 from headwater.core.kafka.messages.produce import ProduceRequest
 from headwater.core.record import Record
+from tests.cloud.sink.batches import recrc
 from tests.sim.store import SimulatedBucket
 
 from .running import (
@@ -178,6 +179,16 @@ def test_a_producer_id_is_never_given_twice() -> None:
     run(body())
 
 
+def speaking_of(records: int, batch: bytes) -> bytes:
+    """The same bytes under a header that names another number of records."""
+    fields = batch[:23] + struct.pack(">i", records - 1) + batch[27:57] + struct.pack(">i", records)
+    return recrc(fields + batch[61:])
+
+
+def zstd_batch() -> bytes:
+    return encode_batch([Record(0, None, b"v")], compression=Compression.ZSTD)
+
+
 def broken(position: int, value: bytes) -> bytes:
     data = bytearray(batch_of(b"value"))
     data[position : position + len(value)] = value
@@ -197,6 +208,8 @@ def broken(position: int, value: bytes) -> bytes:
         (batch_of(b"v") + b"trailing junk", ErrorCode.CORRUPT_MESSAGE),
         (batch_of(bytes(2000)), ErrorCode.MESSAGE_TOO_LARGE),
         (batch_of(b"v", producer_id=4), ErrorCode.INVALID_RECORD),
+        (speaking_of(5, batch_of(b"v")), ErrorCode.INVALID_RECORD),
+        (speaking_of(2**31 - 1, zstd_batch()), ErrorCode.MESSAGE_TOO_LARGE),
     ],
 )
 def test_bad_records_are_named_and_nothing_of_them_is_kept(

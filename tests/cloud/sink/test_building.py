@@ -11,14 +11,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from headwater.cloud.lake.lineage import KafkaSpan, kafka_spans, row_spans
-from headwater.cloud.sink.building import Built, build
+from headwater.cloud.sink import building
+from headwater.cloud.sink.building import CHUNK_ROWS, Built, build
 from headwater.cloud.sink.columns import Columns
 from headwater.cloud.sink.ledger import Ledger
 from headwater.cloud.sink.payloads import PayloadDecoder
 from headwater.cloud.sink.settings import PayloadFormat
-from headwater.cloud.sink.source import Aborted, Fetched
-from headwater.core.batch import encode_batch
+from headwater.cloud.sink.source import Aborted, Fetched, OutOfRange
+from headwater.core.batch import Compression, encode_batch
 from headwater.core.errors import Corrupt
+from headwater.core.journal.reading import Bounds
 from headwater.core.record import Record, TopicPartition
 
 from .batches import recrc
@@ -177,6 +179,49 @@ def test_a_batch_that_cannot_be_taken_apart_is_dead_letters_with_its_bytes() -> 
     assert [row["payload_raw"] for row in rows] == [broken, None]
     assert all(row["error"].startswith("broken batch: ") for row in rows)
     assert span(made).rows == 3
+
+
+def test_a_broken_batch_is_no_more_rows_than_a_chunk_whatever_its_header_says() -> None:
+    whole = encode_batch([plain(b"abc")])
+    count = 50_000_000
+    lying = whole[:23] + struct.pack(">i", count - 1) + whole[27:57] + struct.pack(">i", count)
+    made = built(recrc(lying + whole[61:]))
+    assert made.rows == made.dead == CHUNK_ROWS
+    assert (span(made).next, span(made).absent) == (count, count - CHUNK_ROWS)
+
+
+def test_what_is_too_much_for_one_commit_is_left_for_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(building, "COMMIT_BYTES_MAX", 5_000_000)
+    monkeypatch.setattr(building, "CHUNK_BYTES", 2_000_000)
+    bombs = [
+        encode_batch([plain(bytes(1_000_000))], base_offset=n, compression=Compression.ZSTD)
+        for n in range(12)
+    ]
+    other = TopicPartition("telemetry", 1)
+    left: list[Fetched | OutOfRange] = [
+        Fetched(TP, 0, b"".join(bombs[:7])),
+        Fetched(other, 5, encode_batch([plain(b"x")], base_offset=5)),
+        Fetched(TP, 7, b"".join(bombs[7:])),
+        OutOfRange(TP, 12, Bounds(20, 30)),
+    ]
+    rows, spans = [], []
+    while left:
+        made = building.build(
+            left,
+            ledger=Ledger("c", lambda _: None),
+            decoder=PayloadDecoder(Columns(columns_max=200), payload_format=PayloadFormat.TEXT),
+            now_ms=NOON,
+            zstd_level=3,
+        )
+        rows.append(made.rows)
+        spans += made.kafka
+        left = made.rest
+    assert rows == [5, 6, 2]
+    assert [(s.partition, s.first, s.next, s.lost) for s in spans] == [
+        (0, 0, 5, 0), (0, 5, 10, 0), (1, 5, 6, 0), (0, 10, 20, 8),
+    ]  # fmt: skip
 
 
 def test_a_batch_with_a_wrong_crc_is_no_data() -> None:

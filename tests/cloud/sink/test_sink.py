@@ -12,6 +12,7 @@ from headwater.cloud.lake.delta import Commit, Metadata, Protocol, Txn
 from headwater.cloud.lake.delta.names import version_key
 from headwater.cloud.lake.positions import kafka_app_id
 from headwater.cloud.lake.verify import verify_lake
+from headwater.cloud.sink import building
 from headwater.core.batch import encode_batch
 from headwater.core.objectstore import ObjectStore
 from headwater.core.record import Record, TopicPartition
@@ -337,6 +338,23 @@ async def foreign_commit(store: ObjectStore, commit: Commit) -> None:
 def _started(log: MemoryLog, store: ObjectStore) -> Running:
     fill(log, count=10)
     return Running(sink_on(store, MemorySource(log)))
+
+
+def test_what_is_too_large_when_decompressed_goes_into_several_commits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(building, "COMMIT_BYTES_MAX", 1000)
+
+    async def main() -> None:
+        log, store = MemoryLog(), SimulatedStore(random.Random(1))
+        fill(log)
+        running = Running(sink_on(store, MemorySource(log)))
+        await until(lambda: holds(store, expected(40)))
+        await running.stop()
+        await check(store, expected(40))
+        assert (await snapshot(store, "telemetry")).version >= 3
+
+    run(main())
 
 
 def test_a_commit_of_another_that_touches_nothing_of_ours_is_built_upon() -> None:
