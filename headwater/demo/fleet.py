@@ -84,7 +84,14 @@ class Publisher:
     async def _connected(self) -> aiomqtt.Client:
         if self._client is None:
             client = aiomqtt.Client(HOST, self._port, identifier=self._name, logger=_QUIET)
-            self._client = await self._connection.enter_async_context(client)
+            entering = asyncio.ensure_future(self._connection.enter_async_context(client))
+            try:
+                self._client = await asyncio.shield(entering)
+            except asyncio.CancelledError:
+                # a client cancelled while it connects leaves its socket and a task behind; `close` can end a whole one
+                with contextlib.suppress(aiomqtt.MqttError):
+                    await entering
+                raise
         return self._client
 
 
