@@ -135,7 +135,7 @@ def _second_lives(scenario: Scenario, folder: Path, options: argparse.Namespace)
         second = folder / f"life{number}"
         second.mkdir()
         _record(scenario, second, options, base=first.record.image(first.base, life))
-        made = recording.load(run.name, second)
+        made = recording.load(run.name, second, first.record.whole_blocks)
         made = made._replace(messages={**_inherited(first, life.cut), **made.messages})
         publishers.save(list(made.messages.values()), second / "messages.json")
         count = max(1, options.states // 80)

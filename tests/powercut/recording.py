@@ -47,9 +47,12 @@ class Subject(NamedTuple):
     ready: Callable[[], None]
 
 
-def load(name: str, folder: Path) -> Recording:
+def load(name: str, folder: Path, whole_blocks: frozenset[int] | None = None) -> Recording:
+    """`whole_blocks`: as the first life had them, because a crash state cannot always tell."""
     base = folder / "base.img"
-    record = Record(read_log(folder / "device.log"), _whole_blocks(base))
+    if whole_blocks is None:
+        whole_blocks = _whole_blocks(base)
+    record = Record(read_log(folder / "device.log"), whole_blocks)
     messages = {each.name: each for each in publishers.load(folder / "messages.json")}
     served = int((folder / "served").read_text(encoding="ascii"))
     return Recording(name, base.read_bytes(), record, messages, served)
