@@ -5,6 +5,8 @@ Each part keeps its own settings beside its code; this file composes them and ch
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 
 from ..core.errors import Misconfigured, Refused
@@ -17,6 +19,7 @@ from .uplink.settings import UplinkSettings
 
 KAFKA_SCHEME = "kafka://"
 NONE = "none"
+_PORT = re.compile("[0-9]{1,5}")
 
 
 class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -51,6 +54,9 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
                 raise Misconfigured(f"edge.name: {error}") from None
         self.mqtt_limits.check()
         _ = self.bootstrap
+        split_address(self.mqtt, key="edge.mqtt")
+        if self.http != NONE:
+            split_address(self.http, key="edge.http")
         largest = self.journal.record_bytes_max
         if self.mqtt_limits.packet_bytes_max > largest:
             raise Misconfigured(
@@ -77,6 +83,6 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 def split_address(text: str, *, key: str) -> tuple[str, int]:
     """HOST:PORT or [IPv6]:PORT. Raises Misconfigured."""
     host, colon, port = text.strip().rpartition(":")
-    if not colon or not host or not port.isdigit() or int(port) > 0xFFFF:
+    if not colon or not host or not _PORT.fullmatch(port) or int(port) > 0xFFFF:
         raise Misconfigured(f"{key} must be HOST:PORT, not {text!r}")
     return host.removeprefix("[").removesuffix("]"), int(port)

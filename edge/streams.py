@@ -64,6 +64,8 @@ class StreamSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 
 _FIELD = re.compile(r"\{([^{}]*)\}")
+# A topic has 65,535 bytes and so no level of more than five digits.
+_LEVEL = re.compile(r"[1-9][0-9]{0,4}")
 
 
 class Stream:
@@ -112,7 +114,7 @@ def _compile_key(name: str, template: str) -> Callable[[str, str], str]:
     if any("{" in text or "}" in text for text in parts[::2]):
         raise Misconfigured(f"stream {name!r}: key {template!r} has a brace that is not closed")
     for field in parts[1::2]:
-        if field not in {"topic", "client"} and not (field.isdigit() and int(field) > 0):
+        if field not in {"topic", "client"} and not _LEVEL.fullmatch(field):
             raise Misconfigured(
                 f"stream {name!r}: key {template!r} may use {{topic}}, {{client}} and levels {{1}}, {{2}} …"
             )

@@ -28,7 +28,7 @@ from ..mqtt.properties import Properties
 from ..mqtt.reasons import Reason, Violation
 from ..mqtt.topics import SHARED_PREFIX
 from ..streams import StreamTable
-from .client import Client, Pause
+from .client import Client
 from .deadlines import Deadlines
 from .gate import Gate
 from .journal import Committer, Journal
@@ -39,6 +39,7 @@ from .sessions import Delivery, Session
 from .settings import MqttSettings
 from .subscriptions import Subscriptions
 from .tally import Tally
+from .transport import Pause
 from .wills import Wills
 
 # How often the rim calls `tick`: the coarseness of every time-out.
@@ -164,6 +165,9 @@ class Broker:
         """Second half: say goodbye to everybody. Wills are published: the clients did not choose to go."""
         for client in tuple(self.clients):
             client.close(Reason.SERVER_SHUTTING_DOWN, "the broker is stopping")
+        for session in self.sessions.values():
+            if session.will is not None:
+                self._publish_will(session)  # its delay outlives us, its session does not
 
     # --- connections ------------------------------------------------------------------------------------------
 
@@ -222,6 +226,7 @@ class Broker:
         connack = self._negotiate(client, packet, session, present)
         client.attach(session, self._router.routes(client_id))
         client.send(client.connection.accept(connack))
+        client.will = packet.will
         if self._observer is not None:
             self._observer.connected(client, packet)
         if present:
@@ -254,7 +259,6 @@ class Broker:
         self, client: Client, packet: Connect, session: Session, present: bool
     ) -> Connack:
         settings, wanted = self.settings, packet.properties
-        client.will = packet.will
         client.keep_alive_s = float(packet.keep_alive)
         if packet.version is Version.V311:
             session.expiry_s = 0.0 if packet.clean_start else float(settings.session_expiry_max)
@@ -331,7 +335,7 @@ class Broker:
 
     def _publish_will(self, session: Session) -> None:
         try:
-            self._wills.publish(session, self.now)
+            self._wills.publish(session, self.now, self.subscriptions.generation)
         except HeadwaterError as error:
             self.tally.refused[f"will: {type(error).__name__.lower()}"] += 1
         else:
@@ -391,13 +395,20 @@ class Broker:
 
     def _deliver(self, message: Message) -> None:
         """A message whose record is durable."""
-        if message.retain:
-            self.retained.put(message)
-        for session, qos, no_local, as_published, identifiers in self.subscriptions.targets(
-            message.topic
-        ):
+        retained = message.retain and self.retained.put(message)
+        subscriptions = self.subscriptions
+        for target in subscriptions.takers(message):
+            session, qos, no_local, as_published, identifiers = target
             if no_local and session.client_id == message.publisher:
-                continue  # [MQTT-3.8.3-3]
+                own = subscriptions.others(session, message)
+                if own is None:
+                    continue  # [MQTT-3.8.3-3]
+                _, qos, _, as_published, identifiers = own
             retain = message.retain and as_published
             delivery = Delivery(message, min(qos, message.qos), retain, identifiers)
             session.deliver(delivery, self.now)
+        if retained and message.payload:
+            for session, options, identifier, _ in subscriptions.latecomers(message):
+                identifiers = (identifier,) if identifier else ()
+                delivery = Delivery(message, min(options.qos, message.qos), True, identifiers)
+                session.deliver(delivery, self.now)

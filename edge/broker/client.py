@@ -9,7 +9,7 @@ The hot path is `data_received` → `_take_run` → (the disk) → `release`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from ...core.errors import Closed, Refused, Unavailable
 from ..mqtt.connection import Run, ServerConnection, State, forwarded
@@ -30,31 +30,13 @@ from ..mqtt.packets import (
 )
 from ..mqtt.reasons import Reason, Violation, protocol_error
 from .messages import Message
-from .routing import Route, Routes, TopicRefused
+from .routing import Route, Routes, TopicRefused, refusal
+from .transport import Pause, Transport
 
 if TYPE_CHECKING:
     from .broker import Broker
     from .deadlines import Deadline
     from .sessions import Session
-
-
-class Transport(Protocol):
-    """asyncio.Transport, as far as it is used."""
-
-    def write(self, data: bytes) -> None: ...
-    def close(self) -> None: ...
-    def abort(self) -> None: ...
-    def pause_reading(self) -> None: ...
-    def resume_reading(self) -> None: ...
-    def get_write_buffer_size(self) -> int: ...
-
-
-class Pause:
-    """Why a client is not read; bits of a plain int, because an enum's `&` costs as much as a parsed packet."""
-
-    DISK = 1  # the journal has enough to do, or the disk refuses
-    WINDOW = 2  # too many of its own publishes are unacknowledged
-    WRITE = 4  # it does not read what we write
 
 
 class Client:
@@ -154,7 +136,12 @@ class Client:
         broker.received()
 
     def eof_received(self) -> bool:
-        return False  # close: half-open MQTT connections have no meaning
+        """Half-open MQTT connections have no meaning: close, and do not wait for one that reads no more."""
+        if self.transport is not None:
+            self._connection.farewell(Reason.UNSPECIFIED_ERROR)
+            self._shut()
+            self._gone("closed by the client")
+        return False
 
     def connection_lost(self, error: BaseException | None) -> None:
         if self.transport is not None:
@@ -215,7 +202,12 @@ class Client:
         broker = self._broker
         if broker.subscriptions.targets(route.topic):
             message = Message(
-                route.topic, payload, qos=qos, publisher=self.client_id, now=broker.now
+                route.topic,
+                payload,
+                qos=qos,
+                publisher=self.client_id,
+                now=broker.now,
+                generation=broker.subscriptions.generation,
             )
             broker.gate.wait_message(message)
         else:
@@ -239,15 +231,8 @@ class Client:
         broker.tally.published[packet.qos] += 1
         commit = broker.gate.commit
         if packet.retain or broker.subscriptions.targets(packet.topic):
-            packet = forwarded(packet)
-            message = Message(
-                packet.topic,
-                packet.payload,
-                qos=packet.qos,
-                retain=packet.retain,
-                properties=packet.properties,
-                publisher=session.client_id,
-                now=broker.now,
+            message = Message.of(
+                forwarded(packet), session.client_id, broker.now, broker.subscriptions.generation
             )
             broker.gate.wait_message(message)
         if packet.qos == 1:
@@ -259,28 +244,22 @@ class Client:
 
     def _refuse(self, error: Exception, qos: int, packet_id: int) -> None:
         """A publish that is not taken. MQTT 5 can say so; 3.1.1 can only be closed ([MQTT-3.3.5-2])."""
-        if isinstance(error, Violation):
-            reason = error.reason
-        elif isinstance(error, Refused):
-            reason = Reason.IMPLEMENTATION_SPECIFIC_ERROR
-        elif isinstance(error, Closed):
-            raise Violation(Reason.SERVER_SHUTTING_DOWN, str(error))
-        else:
-            reason = Reason.QUOTA_EXCEEDED
+        reason = refusal(error)
         self._broker.tally.refused[reason.name.lower()] += 1
         if qos == 0:
             return
         if self.version is Version.V311:
             raise Violation(reason, str(error))
         kind = PacketType.PUBACK if qos == 1 else PacketType.PUBREC
-        refusal = self._connection.encode(Acknowledgement(kind, packet_id, reason))
-        assert refusal is not None
+        answer = self._connection.encode(Acknowledgement(kind, packet_id, reason))
+        if answer is None:
+            return  # it takes no packet of five bytes: unacknowledged says the same
         if self._acks:
-            self._acks.append(refusal)
+            self._acks.append(answer)
             self._held += 1
             self._pubrecs += qos == 2
         else:
-            self.send(refusal)
+            self.send(answer)
 
     def _hold_pubrec(self, packet_id: int, commit: int) -> None:
         pubrec = b"\x50\x02" + packet_id.to_bytes(2, "big")
@@ -288,7 +267,7 @@ class Client:
             self.send(pubrec)
         else:
             self._pubrecs += 1
-            self._hold([pubrec])
+            self._hold_for(commit, pubrec)
 
     def _hold(self, acks: list[bytes]) -> None:
         """Keep acknowledgements until the open commit is durable."""
@@ -309,6 +288,22 @@ class Client:
                 self._check_incoming(self._session)
             else:
                 self.pause(Pause.WINDOW)  # nobody told it of a limit
+
+    def _hold_for(self, commit: int, ack: bytes) -> None:
+        """Keep one until `commit` is durable; the open one may stay open until somebody else publishes."""
+        gate = self._broker.gate
+        if commit == gate.commit:
+            self._hold([ack])
+            return
+        self._held += 1
+        if commit == self._commit:
+            self._acks.append(ack)
+            return
+        if not self._older or self._older[-1][0] != commit:
+            # the disk has one commit at a time, so this is the newest of those before the open one
+            self._older.append((commit, []))
+            gate.wait_for(self, commit)
+        self._older[-1][1].append(ack)
 
     def _check_incoming(self, session: Session) -> None:
         """[MQTT-3.3.4-7]. PUBREC frees nothing: a QoS 2 publish counts until its PUBCOMP ([MQTT-3.3.4-9]).
@@ -381,8 +376,12 @@ class Client:
         if packet.kind is not PacketType.PUBREL:
             session.acknowledge(packet, self._broker.now)
             return
-        known = session.incoming.pop(packet.packet_id, None) is not None
-        reason = Reason.SUCCESS if known else Reason.PACKET_IDENTIFIER_NOT_FOUND
+        commit = session.incoming.pop(packet.packet_id, None)
+        if commit is not None and commit > self._broker.gate.durable:
+            # released before we said PUBREC: nothing that says "I have it" goes out before the sync
+            self._hold_for(commit, b"\x70\x02" + packet.packet_id.to_bytes(2, "big"))
+            return
+        reason = Reason.PACKET_IDENTIFIER_NOT_FOUND if commit is None else Reason.SUCCESS
         self.reply(Acknowledgement(PacketType.PUBCOMP, packet.packet_id, reason))
 
     def _take_disconnect(self, packet: Disconnect) -> None:
@@ -393,8 +392,10 @@ class Client:
             if expiry and not session.expiry_s:
                 raise protocol_error("session expiry set at DISCONNECT after 0 at CONNECT")
             session.expiry_s = self._broker.session_expiry(expiry)
-        if packet.reason is not Reason.DISCONNECT_WITH_WILL:
-            self.will = None  # [MQTT-3.14.4-3]
+        if packet.reason is Reason.SUCCESS:
+            self.will = (
+                None  # [MQTT-3.14.4-3]; with any other reason it is published ([MQTT-3.1.2-8])
+            )
         self._connection.farewell(Reason.SUCCESS)
         self._shut()
         self._gone("disconnected")

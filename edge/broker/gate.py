@@ -62,6 +62,16 @@ class Gate:
         held.waiters.append(waiter)
         return held.commit
 
+    def wait_for(self, waiter: Waiter, commit: int) -> None:
+        """The same for a commit that is sealed and not durable yet."""
+        index = len(self._held)
+        while index and self._held[index - 1].commit > commit:
+            index -= 1
+        if not index or self._held[index - 1].commit < commit:
+            self._held.insert(index, _Held(commit))
+            index += 1
+        self._held[index - 1].waiters.append(waiter)
+
     def wait_message(self, message: Message) -> None:
         self._now_open().messages.append(message)
 

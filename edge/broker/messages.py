@@ -16,11 +16,16 @@ from ..mqtt.properties import NO_PROPERTIES, Properties
 
 
 class Message:
-    """`publisher` is the client identifier it came from; `expires_at` is on the monotonic clock, None: never."""
+    """`publisher` is the client identifier it came from; `expires_at` is on the monotonic clock, None: never.
+
+    `generation` is that of the subscriptions when it was taken: who subscribed later, while it waited for the disk,
+    gets it as retained or not at all.
+    """
 
     __slots__ = (
         "_encoded",
         "expires_at",
+        "generation",
         "payload",
         "properties",
         "publisher",
@@ -40,6 +45,7 @@ class Message:
         properties: Properties = NO_PROPERTIES,
         publisher: str = "",
         now: float = 0.0,
+        generation: int = 0,
     ) -> None:
         self.topic = topic
         self.topic_bytes = topic.encode()
@@ -48,9 +54,24 @@ class Message:
         self.retain = retain
         self.properties = properties
         self.publisher = publisher
+        self.generation = generation
         expiry = properties.message_expiry_interval
         self.expires_at = None if expiry is None else now + expiry
         self._encoded: dict[int, tuple[bytes, bytes]] | None = None
+
+    @classmethod
+    def of(cls, packet: Publish, publisher: str, now: float, generation: int) -> Message:
+        """What a PUBLISH carries, beyond the hop it came by."""
+        return cls(
+            packet.topic,
+            packet.payload,
+            qos=packet.qos,
+            retain=packet.retain,
+            properties=packet.properties,
+            publisher=publisher,
+            now=now,
+            generation=generation,
+        )
 
     @property
     def size(self) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from ...core.errors import Closed, Refused
 from ...core.record import Headers
 from ..mqtt.reasons import Reason, Violation
 from ..mqtt.topics import decode_topic_name
@@ -28,6 +29,17 @@ class TopicRefused(Violation):
 
     def __init__(self, topic: str) -> None:
         super().__init__(Reason.TOPIC_NAME_INVALID, f"topic {topic[:80]!r} is not for clients")
+
+
+def refusal(error: Exception) -> Reason:
+    """MQTT's word for why a publish was not taken. Raises Violation where nothing will be taken any more."""
+    if isinstance(error, Violation):
+        return error.reason
+    if isinstance(error, Refused):
+        return Reason.IMPLEMENTATION_SPECIFIC_ERROR
+    if isinstance(error, Closed):
+        raise Violation(Reason.SERVER_SHUTTING_DOWN, str(error))
+    return Reason.QUOTA_EXCEEDED
 
 
 class Route:

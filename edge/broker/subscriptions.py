@@ -1,15 +1,17 @@
 """Who subscribes to what: a trie of topic levels, so that a publish costs its depth and not the number of filters.
 
 `generation` moves with every change; whoever caches an answer compares it. A session with several matching filters
-is found once, with the highest QoS of them and all their identifiers ([MQTT-3.3.4-2], [MQTT-3.3.4-3]); no local
-and retain-as-published hold if all matching filters say so.
+is found once, with the highest QoS of them and all their identifiers ([MQTT-3.3.4-2], [MQTT-3.3.4-3]);
+retain-as-published holds if all matching filters say so. A no-local filter does not match what its own session
+published: then the others alone count.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-from ..mqtt.packets import SubscriptionOptions
+from ..mqtt.packets import RetainHandling, SubscriptionOptions
+from .messages import Message
 from .sessions import Session
 
 # Topics whose subscribers are remembered; the whole memory is dropped when it is full or anything changes.
@@ -20,6 +22,7 @@ class Subscription(NamedTuple):
     session: Session
     options: SubscriptionOptions
     identifier: int  # 0: none
+    since: int  # the generation that began with it; replacing it changes nothing
 
 
 class Target(NamedTuple):
@@ -27,7 +30,7 @@ class Target(NamedTuple):
 
     session: Session
     qos: int
-    no_local: bool
+    no_local: bool  # of any of its filters
     retain_as_published: bool
     identifiers: tuple[int, ...]
 
@@ -66,11 +69,13 @@ class Subscriptions:
             node = child
         if node.subscriptions is None:
             node.subscriptions = {}
-        is_new = session.client_id not in node.subscriptions
-        node.subscriptions[session.client_id] = Subscription(session, options, identifier)
+        old = node.subscriptions.get(session.client_id)
+        is_new = old is None
+        self.generation += 1
+        since = self.generation if old is None else old.since
+        node.subscriptions[session.client_id] = Subscription(session, options, identifier, since)
         session.filters.add(options.filter)
         self.count += is_new
-        self.generation += 1
         return is_new
 
     def remove(self, session: Session, topic_filter: str) -> bool:
@@ -137,24 +142,57 @@ class Subscriptions:
             self._cache_generation = self.generation
         targets = cache.get(topic)
         if targets is None:
-            targets = cache[topic] = self._targets(topic)
+            targets = cache[topic] = _merged(self.matching(topic))
         return targets
 
-    def _targets(self, topic: str) -> list[Target]:
-        by_client: dict[str, Target] = {}
-        for session, options, identifier in self.matching(topic):
-            identifiers = (identifier,) if identifier else ()
-            other = by_client.get(session.client_id)
-            if other is None:
-                by_client[session.client_id] = Target(
-                    session, options.qos, options.no_local, options.retain_as_published, identifiers
-                )
-            else:
-                by_client[session.client_id] = Target(
-                    session,
-                    max(other.qos, options.qos),
-                    other.no_local and options.no_local,
-                    other.retain_as_published and options.retain_as_published,
-                    other.identifiers + identifiers,
-                )
-        return list(by_client.values())
+    def takers(self, message: Message) -> list[Target]:
+        """Who gets a message now: all who were subscribed when it was taken, and are still."""
+        if message.generation == self.generation:
+            return self.targets(message.topic)
+        return _merged(
+            [each for each in self.matching(message.topic) if each.since <= message.generation]
+        )
+
+    def latecomers(self, message: Message) -> list[Subscription]:
+        """Who subscribed after it was taken and is owed it as a retained message ([MQTT-3.3.1-9])."""
+        if message.generation == self.generation:
+            return []
+        return [
+            each
+            for each in self.matching(message.topic)
+            if each.since > message.generation
+            and each.options.retain_handling is not RetainHandling.DO_NOT_SEND
+        ]
+
+    def others(self, session: Session, message: Message) -> Target | None:
+        """What is left for a session of its own message: its filters without no local ([MQTT-3.8.3-3])."""
+        merged = _merged(
+            [
+                each
+                for each in self.matching(message.topic)
+                if each.session is session
+                and each.since <= message.generation
+                and not each.options.no_local
+            ]
+        )
+        return merged[0] if merged else None
+
+
+def _merged(subscriptions: list[Subscription]) -> list[Target]:
+    by_client: dict[str, Target] = {}
+    for session, options, identifier, _ in subscriptions:
+        identifiers = (identifier,) if identifier else ()
+        other = by_client.get(session.client_id)
+        if other is None:
+            by_client[session.client_id] = Target(
+                session, options.qos, options.no_local, options.retain_as_published, identifiers
+            )
+        else:
+            by_client[session.client_id] = Target(
+                session,
+                max(other.qos, options.qos),
+                other.no_local or options.no_local,
+                other.retain_as_published and options.retain_as_published,
+                other.identifiers + identifiers,
+            )
+    return list(by_client.values())

@@ -24,7 +24,7 @@ class Wills:
         self._clock = clock
         self._tally = tally
 
-    def publish(self, session: Session, now: float) -> None:
+    def publish(self, session: Session, now: float, generation: int) -> None:
         """Append and forget it: a will is published once. Raises what the journal raises."""
         will = session.will
         assert will is not None
@@ -40,6 +40,7 @@ class Wills:
             properties=properties,
             publisher=session.client_id,
             now=now,
+            generation=generation,
         )
         self._gate.wait_message(message)
         self._tally.wills += 1

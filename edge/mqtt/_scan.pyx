@@ -38,6 +38,8 @@ def scan_publishes(
         if end > size or end - position > packet_bytes_max or length < 2:
             break
         topic_end = start + 2 + (<Py_ssize_t>at[start] << 8) + at[start + 1]
+        if topic_end == start + 2:
+            break
         body = topic_end
         acknowledgement = b""
         if first == 0x32:

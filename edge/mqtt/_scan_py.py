@@ -40,6 +40,8 @@ def scan_publishes(
         if end > size or end - position > packet_bytes_max or length < 2:
             break
         topic_end = start + 2 + (data[start] << 8) + data[start + 1]
+        if topic_end == start + 2:
+            break  # no topic name: 3.1.1 and 5 call it differently
         body = topic_end
         puback = b""
         if first == 0x32:

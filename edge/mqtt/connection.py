@@ -178,11 +178,17 @@ class ServerConnection:
     # --- bytes out --------------------------------------------------------------------------------------------
 
     def accept(self, connack: Connack) -> bytes:
-        """The CONNACK that opens the connection."""
+        """The CONNACK that opens the connection. Raises Violation where the client takes none so large."""
         assert self.state is State.AWAITING_CONNECT
         assert connack.reason is Reason.SUCCESS
+        encoded = encode_packet(connack, self.version)
+        if not self.fits(len(encoded)):
+            raise Violation(
+                Reason.PACKET_TOO_LARGE,
+                f"CONNACK of {len(encoded)} bytes is above the client's limit",
+            )
         self.state = State.OPEN
-        return encode_packet(connack, self.version)
+        return encoded
 
     def encode(self, packet: Packet) -> bytes | None:
         """The packet's bytes, or None where the client said that it takes none so large."""
@@ -200,9 +206,8 @@ class ServerConnection:
         if state is State.CLOSED:
             return b""
         if self.version is Version.V5:
-            if state is State.OPEN:
-                return encode_packet(Disconnect(reason=reason), self.version)
-            return encode_packet(Connack(reason=reason), self.version)
+            last = Disconnect(reason=reason) if state is State.OPEN else Connack(reason=reason)
+            return self.encode(last) or b""
         if state is State.AWAITING_CONNECT and reason in RETURN_CODES:
             return encode_packet(Connack(reason=reason), self.version)
         return b""

@@ -43,6 +43,18 @@ _FLAGS = {
 
 _AUTH_CODES = (0x00, 0x18, 0x19)
 
+# Tables 3.4, 3.6 and 3.13 of MQTT 5.0: the reasons that a packet may give ([MQTT-3.4.2-1] and its like)
+_ANSWERS_TO_PUBLISH = frozenset((0x00, 0x10, 0x80, 0x83, 0x87, 0x90, 0x91, 0x97, 0x99))
+_ANSWERS_OF_RELEASE = frozenset((0x00, 0x92))
+_REASONS_OF = {
+    PacketType.PUBACK: _ANSWERS_TO_PUBLISH,
+    PacketType.PUBREC: _ANSWERS_TO_PUBLISH,
+    PacketType.PUBREL: _ANSWERS_OF_RELEASE,
+    PacketType.PUBCOMP: _ANSWERS_OF_RELEASE,
+    PacketType.DISCONNECT: frozenset((0x00, 0x04, *range(0x80, 0xA3)))
+    - {0x84, 0x85, 0x86, 0x88, 0x8A, 0x8C, 0x91, 0x92},
+}
+
 
 def decode_packet(first_byte: int, body: bytes, version: Version) -> Packet:
     """The packet whose fixed header began with `first_byte`. Raises Violation."""
@@ -149,9 +161,11 @@ def _publish(flags: int, reader: Reader, version: Version) -> Publish:
     topic = reader.text()
     packet_id = _packet_id(reader) if qos else 0
     properties = _properties(reader, version, Carrier.PUBLISH)
-    # MQTT 5: an empty name stands for the alias, which the connection resolves
-    if topic or properties.topic_alias is None:
+    if topic or version is Version.V311:
         check_topic_name(topic)
+    elif properties.topic_alias is None:
+        # MQTT 5, 3.3.2.1: an empty name stands for the alias, which the connection resolves
+        raise protocol_error("PUBLISH with neither a topic name nor an alias")
     if properties.response_topic is not None:
         check_topic_name(properties.response_topic)  # [MQTT-3.3.2-14]
     return Publish(
@@ -169,7 +183,7 @@ def _acknowledgement(reader: Reader, version: Version, kind: PacketType) -> Ackn
     packet_id = _packet_id(reader)
     if version is Version.V311 or not reader.remaining:
         return Acknowledgement(kind, packet_id)
-    reason = _reason(reader)
+    reason = _reason_of(kind, reader)
     if not reader.remaining:
         return Acknowledgement(kind, packet_id, reason)
     return Acknowledgement(kind, packet_id, reason, read_properties(reader, Carrier[kind.name]))
@@ -238,7 +252,7 @@ def _pingresp(reader: Reader, version: Version, kind: PacketType) -> Pingresp:
 def _disconnect(reader: Reader, version: Version, kind: PacketType) -> Disconnect:
     if version is Version.V311 or not reader.remaining:
         return Disconnect()
-    reason = _reason(reader)
+    reason = _reason_of(kind, reader)
     if not reader.remaining:
         return Disconnect(reason=reason)
     return Disconnect(reason=reason, properties=read_properties(reader, Carrier.DISCONNECT))
@@ -269,6 +283,13 @@ def _reason(reader: Reader) -> Reason:
         return Reason(code)
     except ValueError:
         raise malformed(f"unknown reason code 0x{code:02X}") from None
+
+
+def _reason_of(kind: PacketType, reader: Reader) -> Reason:
+    reason = _reason(reader)
+    if reason not in _REASONS_OF[kind]:
+        raise protocol_error(f"{kind.name} with reason {reason.name}")
+    return reason
 
 
 def _reasons(reader: Reader) -> tuple[Reason, ...]:

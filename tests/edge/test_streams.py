@@ -47,6 +47,7 @@ def test_keys_are_rendered_from_topic_levels_and_client(
         StreamSettings(name="s", filters=("a/#/b",)),
         StreamSettings(name="s", filters=("$share/g/a",)),
         StreamSettings(name="s", key="{0}"),
+        StreamSettings(name="s", key="{²}"),
         StreamSettings(name="s", key="{device}"),
         StreamSettings(name="s", key="{topic"),
         StreamSettings(name="s", partitions=0),
@@ -131,6 +132,9 @@ def test_streams_are_read_from_toml_and_become_the_journals_rules(tmp_path: Path
     [
         ("uplink", "10.0.0.1:9092"),
         ("uplink", "kafka://host"),
+        ("mqtt", "127.0.0.1:²"),
+        ("mqtt", "1883"),
+        ("http", "127.0.0.1:70000"),
         ("name", "no spaces"),
         ("mqtt_limits.packet_bytes_max", "2MiB"),
         ("mqtt_limits.receive_maximum", "70000"),

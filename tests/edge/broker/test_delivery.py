@@ -147,6 +147,29 @@ def test_no_local_keeps_a_clients_own_messages_from_it() -> None:
     assert payloads(two.take()) == [b"mine"]
 
 
+def test_no_local_on_one_filter_leaves_the_others_their_message() -> None:
+    bench = Bench()
+    peer, two = bench.connect("one"), bench.connect("two")
+    for identifier, options in enumerate(
+        (SubscriptionOptions("a", 2, no_local=True), SubscriptionOptions("+", 0)), 5
+    ):
+        peer.send(
+            Subscribe(
+                packet_id=1,
+                subscriptions=(options,),
+                properties=Properties(subscription_identifiers=(identifier,)),
+            )
+        )
+    peer.take()
+    for publisher in (peer, two):
+        publisher.publish("a", qos=2)
+    bench.sync()
+    own, others = (packet for packet in peer.take() if isinstance(packet, Publish))
+    assert (own.qos, own.properties.subscription_identifiers) == (0, (6,))
+    assert others.qos == 2
+    assert sorted(others.properties.subscription_identifiers) == [5, 6]
+
+
 def test_unsubscribed_gets_no_more_and_is_told_whether_there_was_anything() -> None:
     bench = Bench()
     peer = bench.connect()

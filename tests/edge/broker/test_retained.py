@@ -13,6 +13,7 @@ from headwater.edge.mqtt.packets import (
     Subscribe,
     SubscriptionOptions,
 )
+from headwater.edge.mqtt.properties import Properties
 from headwater.edge.mqtt.reasons import Reason
 
 from .harness import Bench, Peer
@@ -116,3 +117,54 @@ def test_what_does_not_fit_among_the_retained_is_refused_and_the_rest_stays() ->
     assert payloads(peer.subscribe("#")) == [b"3"]
     assert bench.broker.tally.refused == {"retained limit": 1}
     assert bench.journal.values == [b"1", b"2", b"3"]
+
+
+def test_subscribed_while_a_retained_message_waits_for_the_disk_gets_it_as_retained() -> None:
+    """On one connection: publish, subscribe. The subscription is new, the message was there before it."""
+    bench = Bench()
+    peer, other = bench.connect("c"), bench.connect("o")
+    other.subscribe("a/#", qos=0)
+    retain(peer, "a/b", b"before")
+    peer.send(
+        Subscribe(
+            packet_id=1,
+            subscriptions=(SubscriptionOptions("a/+", 1),),
+            properties=Properties(subscription_identifiers=(7,)),
+        )
+    )
+    retain(peer, "a/b", b"after")
+    bench.sync()
+    _, first, second = peer.take()
+    assert isinstance(first, Publish)
+    assert isinstance(second, Publish)
+    assert (first.payload, first.retain) == (b"before", True)  # [MQTT-3.3.1-8]
+    assert first.properties.subscription_identifiers == (7,)
+    assert (second.payload, second.retain) == (b"after", False)
+    assert [(p.payload, p.retain) for p in other.take() if isinstance(p, Publish)] == [
+        (b"before", False),
+        (b"after", False),
+    ]
+
+
+def test_subscribed_while_messages_wait_for_the_disk_gets_none_that_are_not_owed() -> None:
+    bench = Bench()
+    peer, other = bench.connect("c"), bench.connect("o")
+    other.subscribe("a/#", qos=0)
+    peer.publish("a/b", b"not retained", qos=0)
+    retain(peer, "a/b", b"not asked for")
+    never = SubscriptionOptions("a/b", 1, retain_handling=RetainHandling.DO_NOT_SEND)
+    peer.send(Subscribe(packet_id=1, subscriptions=(never,)))
+    retain(peer, "a/b", b"")
+    bench.sync()
+    assert payloads(peer.take()) == [b""]  # the one that came after, as it is
+    assert payloads(other.take()) == [b"not retained", b"not asked for", b""]
+
+
+def test_a_subscription_made_again_misses_nothing_that_waits_for_the_disk() -> None:
+    bench = Bench()
+    peer = bench.connect("c")
+    peer.subscribe("a/#", qos=1)
+    peer.publish("a/b", b"x", qos=0)
+    peer.subscribe("a/#", qos=2)  # [MQTT-3.8.4-3]: must not interrupt the flow
+    bench.sync()
+    assert payloads(peer.take()) == [b"x"]

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from headwater.edge.mqtt.packets import Connect, Disconnect, Publish, Version, Will
+from headwater.edge.mqtt.packets import (
+    Connack,
+    Connect,
+    Disconnect,
+    Pingreq,
+    Publish,
+    Version,
+    Will,
+)
 from headwater.edge.mqtt.properties import Properties
 from headwater.edge.mqtt.reasons import Reason
 
@@ -117,3 +125,61 @@ def test_a_will_that_the_log_refuses_is_counted_and_harms_nobody() -> None:
     again = bench.peer()
     again.send(Connect(version=Version.V5, client_id="c"))
     assert not again.transport.closed
+
+
+@pytest.mark.parametrize(
+    ("reason", "published"),
+    [
+        (Reason.SUCCESS, []),
+        (Reason.DISCONNECT_WITH_WILL, [b"c"]),
+        (Reason.UNSPECIFIED_ERROR, [b"c"]),
+        (Reason.QUOTA_EXCEEDED, [b"c"]),
+    ],
+)
+def test_only_a_normal_disconnect_takes_the_will_back(
+    reason: Reason, published: list[bytes]
+) -> None:
+    bench = Bench()
+    bench.connect("c", will=WILL).send(Disconnect(reason=reason))  # [MQTT-3.14.4-3]
+    assert bench.journal.values == published
+
+
+def test_a_will_still_delayed_when_the_broker_stops_is_published_then() -> None:
+    bench = Bench()
+    bench.connect("c", clean=False, will=DELAYED, properties=KEPT).lose()
+    assert bench.journal.values == []
+    bench.broker.stop_reading()
+    bench.broker.close()
+    assert bench.journal.values == [b"c"]
+
+
+def test_a_client_that_takes_no_connack_is_closed_in_silence_and_its_will_is_not_published() -> (
+    None
+):
+    bench = Bench()
+    peer = bench.peer()
+    limit = Properties(maximum_packet_size=4)
+    peer.send(Connect(version=Version.V5, client_id="c", will=WILL, properties=limit))
+    assert peer.take_raw() == b""  # [MQTT-3.1.2-24]
+    assert peer.transport.closed
+    assert bench.journal.values == []
+    assert bench.broker.sessions == {}
+    roomy = bench.peer()
+    limit = Properties(maximum_packet_size=16)
+    roomy.send(Connect(version=Version.V5, client_id="c", properties=limit))
+    assert roomy.take() == [Connack(reason=Reason.PACKET_TOO_LARGE)]
+
+
+def test_a_client_that_shuts_its_side_is_gone_at_once_and_its_will_is_published() -> None:
+    bench = Bench()
+    peer = bench.connect("c", will=WILL)
+    peer.transport.stuck = True
+    peer.send(Pingreq())
+    assert peer.client.eof_received() is False
+    assert peer.transport.closed
+    assert bench.broker.clients == set()
+    assert bench.journal.values == [b"c"]
+    bench.wait(6)  # what it does not read in time it does not get
+    assert peer.transport.aborted
+    peer.client.connection_lost(None)
+    assert bench.broker.tally.wills == 1

@@ -151,12 +151,19 @@ SUBSCRIBES = st.builds(
         subscription_identifiers=st.just(()) | st.tuples(st.integers(1, VARINT_MAX)),
     ),
 )
+ACK_PROPERTIES = st.builds(Properties, reason_string=optional(TEXT), user_properties=PAIRS)
 ACKS = st.builds(
     Acknowledgement,
-    st.sampled_from([PacketType.PUBACK, PacketType.PUBREC, PacketType.PUBREL, PacketType.PUBCOMP]),
+    st.sampled_from([PacketType.PUBACK, PacketType.PUBREC]),
     IDS,
-    st.sampled_from(Reason),
-    st.builds(Properties, reason_string=optional(TEXT), user_properties=PAIRS),
+    st.sampled_from([Reason.SUCCESS, Reason.NO_MATCHING_SUBSCRIBERS, Reason.QUOTA_EXCEEDED]),
+    ACK_PROPERTIES,
+) | st.builds(
+    Acknowledgement,
+    st.sampled_from([PacketType.PUBREL, PacketType.PUBCOMP]),
+    IDS,
+    st.sampled_from([Reason.SUCCESS, Reason.PACKET_IDENTIFIER_NOT_FOUND]),
+    ACK_PROPERTIES,
 )
 
 

@@ -1,0 +1,24 @@
+"""The transport under a client, as far as it is used, and the reasons for not reading from it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Transport(Protocol):
+    """asyncio.Transport, as far as it is used."""
+
+    def write(self, data: bytes) -> None: ...
+    def close(self) -> None: ...
+    def abort(self) -> None: ...
+    def pause_reading(self) -> None: ...
+    def resume_reading(self) -> None: ...
+    def get_write_buffer_size(self) -> int: ...
+
+
+class Pause:
+    """Why a client is not read; bits of a plain int, because an enum's `&` costs as much as a parsed packet."""
+
+    DISK = 1  # the journal has enough to do, or the disk refuses
+    WINDOW = 2  # too many of its own publishes are unacknowledged
+    WRITE = 4  # it does not read what we write
