@@ -22,7 +22,7 @@ from .headwater_edge import SCENARIOS, Scenario
 from .publishers import Message, Pace
 from .recording import Recording
 from .replay import Result, replay
-from .report import PeerRun, Run, page
+from .report import PeerRun, Run, page, with_peers
 
 REPOSITORY = Path(__file__).parents[2]
 PAGE = REPOSITORY / "docs" / "durability.md"
@@ -41,7 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # so that SIGTERM too unwinds what is mounted and removes what was written
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     if options.peers_only:
-        _compare(options)
+        compared = _compare(options)
+        if not options.no_page:
+            text = with_peers(PAGE.read_text(encoding="utf-8"), compared, peers.versions())
+            PAGE.write_text(text, encoding="utf-8")
         return 0
     wanted = [each for each in SCENARIOS if not options.scenario or each.name in options.scenario]
     runs = []
@@ -81,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     say("--daemon-every", type=int, default=50, help="of so many states the daemon opens one")
     say("--lying", action="store_true", help="flushes do nothing: this must be condemned")
     say("--replay", type=Path, metavar="FOLDER", help="a kept recording (with --scenario)")
-    say("--peers-only", action="store_true", help="Mosquitto and NATS alone, printed")
+    say("--peers-only", action="store_true", help="measure Mosquitto and NATS alone anew")
     say("--no-peers", action="store_true", help="a page without Mosquitto and NATS")
     say("--peer-states", type=int, default=25, help="crash states of each of their settings")
     say("--no-page", action="store_true", help="do not write docs/durability.md")

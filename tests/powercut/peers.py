@@ -32,8 +32,8 @@ from .report import PeerRun
 SUBSCRIBER = "subscriber"
 TOPICS = ("t/a", "t/b", "t/c", "t/d")
 START_SECONDS = 10.0
-# some ten seconds of it, so that what brokers and kernels do every few seconds is among the record
-PACE = Pace(share=1.0, seconds=0.3)
+# slow, for several seconds, so that what brokers and kernels do every few seconds is among the record
+PACE = Pace(share=1.0, seconds=2.5)
 # nothing for so long after the last message: there is no more to come
 QUIET_SECONDS = 1.5
 _SUBSCRIBE = wire.packet(0x82, (1).to_bytes(2, "big") + wire.text("t/#") + b"\x01")
@@ -146,6 +146,7 @@ def _listening(daemon: Daemon, port: int) -> Subject:
 
 
 def measure(peer: Peer, folder: Path, *, states: int, messages: int, seed: int) -> PeerRun:
+    began = time.monotonic()
     asyncio.run(
         recording.make(
             folder,
@@ -158,6 +159,7 @@ def measure(peer: Peer, folder: Path, *, states: int, messages: int, seed: int) 
             pace=PACE,
         )
     )
+    seconds = time.monotonic() - began
     made = recording.load(peer.name, folder)
     (folder / "replay").mkdir()
     medium = Medium(made.base, made.record, folder)
@@ -175,6 +177,7 @@ def measure(peer: Peer, folder: Path, *, states: int, messages: int, seed: int) 
     return PeerRun(
         name=peer.name,
         setting=peer.setting,
+        seconds=seconds,
         acknowledged=sum(each.acked >= 0 for each in made.messages.values()),
         states=len(lost),
         losing=sum(count > 0 for count in lost),

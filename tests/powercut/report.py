@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from .crashes import Fate, Model
 from .replay import Result
 
+_PEERS_TITLE = "## The same for others"
+_REPEAT_TITLE = "## Again"
 MODELS = {
     Model.BLOCKS: "4 KiB blocks are written whole or not at all (flash cards, 4Kn disks)",
     Model.SECTORS: "512-byte sectors; ext4's journal and superblock by 4 KiB blocks, as ext4 itself assumes",
@@ -38,6 +40,7 @@ class Run:
 class PeerRun:
     name: str
     setting: str
+    seconds: float
     acknowledged: int
     states: int
     losing: int
@@ -73,8 +76,7 @@ def _head(runs: Sequence[Run]) -> Iterator[str]:
     yield from _METHOD.splitlines()
 
 
-_METHOD = """
-## How
+_METHOD = """## How
 
 A file served by FUSE lies under a loop device, which carries ext4, on which `headwater edge` runs. The file writes down
 every block write and every flush in their order. Eight MQTT publishers outside note at each PUBACK how many device
@@ -103,7 +105,7 @@ As a check of the checker, a run over a device whose flushes do nothing must be 
 
 
 def _headwater(runs: Sequence[Run]) -> Iterator[str]:
-    yield "## Headwater\n"
+    yield "\n## Headwater\n"
     yield "| recording | device operations | flushes | MiB written | acknowledged | SIGKILLs | segments | gap records |"
     yield "|---|--:|--:|--:|--:|--:|--:|--:|"
     for run in runs:
@@ -137,30 +139,37 @@ def _headwater(runs: Sequence[Run]) -> Iterator[str]:
 def _peers(peers: Sequence[PeerRun], versions: str) -> Iterator[str]:
     if not peers:
         return
-    yield f"## The same for others: {versions}\n"
+    yield f"{_PEERS_TITLE}: {versions}\n"
     yield (
         "The same device, cuts, models and publishers (QoS 1), without SIGKILLs on the way. A subscriber with a lasting "
         "session subscribed before the first publish and went away; after the cut the broker is started on what is left, "
         "the subscriber returns, and what was acknowledged before the cut must reach it. Losing what a setting does not "
-        "promise to keep is no defect of these brokers; the table says what their PUBACK means. The recordings are some ten "
-        "seconds long: where all is lost, that is all since the broker or the kernel last wrote out by itself.\n"
+        "promise to keep is no defect of these brokers; the table says what their PUBACK means. Where all is lost, that "
+        "is all since the broker or the kernel last wrote out by itself, in a recording of so many seconds.\n"
     )
     yield (
-        "| broker | setting | acknowledged | crash states | of them losing acknowledged messages | messages looked for "
-        "| lost | lost at worst | did not start |"
+        "| broker | setting | seconds | acknowledged | crash states | of them losing acknowledged messages "
+        "| messages looked for | lost | lost at worst | did not start |"
     )
-    yield "|---|---|--:|--:|--:|--:|--:|--:|--:|"
+    yield "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|"
     for peer in peers:
         yield (
-            f"| {peer.name} | {peer.setting} | {peer.acknowledged:,} | {peer.states} | {peer.losing} | {peer.promises:,} "
-            f"| {peer.lost_total:,} | {peer.lost_worst:,} | {peer.not_started} |"
+            f"| {peer.name} | {peer.setting} | {peer.seconds:.0f} | {peer.acknowledged:,} | {peer.states} "
+            f"| {peer.losing} | {peer.promises:,} | {peer.lost_total:,} | {peer.lost_worst:,} | {peer.not_started} |"
         )
     yield ""
 
 
+def with_peers(text: str, peers: Sequence[PeerRun], versions: str) -> str:
+    """A page whose comparison was measured anew."""
+    before, _, rest = text.partition(_PEERS_TITLE)
+    _, _, after = rest.partition(_REPEAT_TITLE)
+    return before + "\n".join([*_peers(peers, versions), _REPEAT_TITLE]) + after
+
+
 def _repeat(seed: int) -> Iterator[str]:
     kernel = platform.release().partition("-")[0]
-    yield "## Again\n"
+    yield f"{_REPEAT_TITLE}\n"
     yield "```"
     yield "python -m tests.powercut --states 6000          # this page (root, /dev/fuse, loop devices, libfuse3, e2fsprogs)"
     yield "python -m tests.powercut --states 500 --no-page --model 512-all"
