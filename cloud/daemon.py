@@ -21,7 +21,8 @@ import uvloop
 from prometheus_client import CollectorRegistry
 
 from ..core import config
-from ..core.admin import AdminServer, split_address
+from ..core.address import optional_address, split_address
+from ..core.admin import AdminServer
 from ..core.backoff import Backoff
 from ..core.clock import SystemClock
 from ..core.errors import Closed, Refused, Unavailable, Unknown
@@ -93,8 +94,9 @@ class Daemon:
 
     async def _start(self, stack: contextlib.AsyncExitStack) -> Broker:
         settings = self._settings
-        if settings.http:
-            host, port = split_address(settings.http, key="cloud.http")
+        http = optional_address(settings.http, key="cloud.http")
+        if http is not None:
+            host, port = http
             admin = AdminServer(host, port, registry=self._registry, readiness=self._readiness)
             await admin.start()
             stack.push_async_callback(admin.close)

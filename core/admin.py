@@ -100,11 +100,3 @@ def _response(status: int, body: str | bytes, method: bytes, kind: str = _TEXT) 
         f"Content-Length: {len(content)}\r\nConnection: close\r\n\r\n"
     )
     return head.encode() + (b"" if method == b"HEAD" else content)
-
-
-def split_address(text: str, *, key: str) -> tuple[str, int]:
-    """ "HOST:PORT" or "[::1]:PORT". Raises Refused naming the setting."""
-    host, colon, port = text.rpartition(":")
-    if not colon or not port.isdigit() or int(port) > 65535:
-        raise Refused(f"{key} must be HOST:PORT, not {text!r}")
-    return host.strip("[]") or "127.0.0.1", int(port)

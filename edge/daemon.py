@@ -23,6 +23,7 @@ import structlog
 import uvloop
 
 from ..core import config
+from ..core.address import optional_address, split_address
 from ..core.clock import Clock, SystemClock
 from ..core.disk import Disk, SystemDisk
 from ..core.errors import HeadwaterError, Misconfigured, Unavailable
@@ -37,7 +38,7 @@ from ..core.record import check_name
 from .broker.broker import Broker
 from .broker.listener import LogObserver, MqttListener
 from .gaps import GapLedger
-from .settings import NONE, EdgeSettings, split_address
+from .settings import EdgeSettings
 from .streams import StreamTable, WhenFull
 
 if TYPE_CHECKING:
@@ -180,8 +181,9 @@ async def open_edge(
         stack.push_async_callback(_drain, edge)
         if settings.bootstrap:
             edge.uplink = _make_uplink(edge, table)
-        if settings.http != NONE:
-            await _open_admin(edge, stack)
+        http = optional_address(settings.http, key="edge.http")
+        if http is not None:
+            await _open_admin(edge, stack, http)
         yield edge
 
 
@@ -222,7 +224,7 @@ def _make_uplink(edge: Edge, table: StreamTable) -> Uplink:
     return uplink
 
 
-async def _open_admin(edge: Edge, stack: AsyncExitStack) -> None:
+async def _open_admin(edge: Edge, stack: AsyncExitStack, address: tuple[str, int]) -> None:
     from prometheus_client import CollectorRegistry
 
     from ..core.admin import AdminServer
@@ -235,7 +237,7 @@ async def _open_admin(edge: Edge, stack: AsyncExitStack) -> None:
         from .uplink.metrics import UplinkMetrics
 
         UplinkMetrics(edge.uplink, registry)
-    host, port = split_address(edge.settings.http, key="edge.http")
+    host, port = address
     admin = AdminServer(host, port, registry=registry, readiness=edge.readiness)
     await admin.start()
     stack.push_async_callback(admin.close)

@@ -5,10 +5,9 @@ Each part keeps its own settings beside its code; this file composes them and ch
 
 from __future__ import annotations
 
-import re
-
 import msgspec
 
+from ..core.address import optional_address, split_address
 from ..core.errors import Misconfigured, Refused
 from ..core.journal.files.settings import FileJournalSettings
 from ..core.record import check_name
@@ -19,7 +18,6 @@ from .uplink.settings import UplinkSettings
 
 KAFKA_SCHEME = "kafka://"
 NONE = "none"
-_PORT = re.compile("[0-9]{1,5}")
 
 
 class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -55,8 +53,7 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         self.mqtt_limits.check()
         _ = self.bootstrap
         split_address(self.mqtt, key="edge.mqtt")
-        if self.http != NONE:
-            split_address(self.http, key="edge.http")
+        optional_address(self.http, key="edge.http")
         largest = self.journal.record_bytes_max
         if self.mqtt_limits.packet_bytes_max > largest:
             raise Misconfigured(
@@ -78,11 +75,3 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             split_address(part, key="edge.uplink")
             for part in self.uplink.removeprefix(KAFKA_SCHEME).split(",")
         )
-
-
-def split_address(text: str, *, key: str) -> tuple[str, int]:
-    """HOST:PORT or [IPv6]:PORT. Raises Misconfigured."""
-    host, colon, port = text.strip().rpartition(":")
-    if not colon or not host or not _PORT.fullmatch(port) or int(port) > 0xFFFF:
-        raise Misconfigured(f"{key} must be HOST:PORT, not {text!r}")
-    return host.removeprefix("[").removesuffix("]"), int(port)

@@ -14,10 +14,11 @@ import signal
 import structlog
 from prometheus_client import CollectorRegistry
 
+from ...core.address import optional_address
 from ...core.admin import AdminServer
 from ...core.backoff import Backoff
 from ...core.clock import Clock, SystemClock
-from ...core.errors import Misconfigured, Unavailable, Unknown
+from ...core.errors import Unavailable, Unknown
 from ...core.kafka.address import bootstrap_of
 from ...core.kafka.client import KafkaClient
 from ...core.objectstore import ObjectStore
@@ -65,8 +66,9 @@ async def run_sink(
     bootstrap = bootstrap_of(settings.bootstrap)
     sinks: list[Sink] = []
     async with contextlib.AsyncExitStack() as stack:
-        if settings.http:
-            admin = _admin(settings.http, registry, sinks)
+        http = optional_address(settings.http, key="sink.http")
+        if http is not None:
+            admin = _admin(http, registry, sinks)
             await admin.start()
             stack.push_async_callback(admin.close)
             _log.info("admin", port=admin.port)
@@ -88,13 +90,9 @@ async def run_sink(
         _log.info("sink stopped")
 
 
-def _admin(address: str, registry: CollectorRegistry, sinks: list[Sink]) -> AdminServer:
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal():
-        raise Misconfigured(f"sink.http {address!r} is not HOST:PORT")
+def _admin(address: tuple[str, int], registry: CollectorRegistry, sinks: list[Sink]) -> AdminServer:
     return AdminServer(
-        host,
-        int(port),
+        *address,
         registry=registry,
         readiness=lambda: sinks[0].reasons_not_ready() if sinks else ["opening the lake"],
     )

@@ -7,7 +7,8 @@ import asyncio
 import pytest
 from prometheus_client import CollectorRegistry, Counter
 
-from headwater.core.admin import AdminServer, split_address
+from headwater.core.address import optional_address, split_address
+from headwater.core.admin import AdminServer
 from headwater.core.errors import Refused
 
 
@@ -83,3 +84,5 @@ def test_an_address_must_be_host_and_port(text: str) -> None:
 def test_addresses_are_split() -> None:
     assert split_address("127.0.0.1:0", key="http") == ("127.0.0.1", 0)
     assert split_address("[::1]:80", key="http") == ("::1", 80)
+    assert optional_address("none", key="http") is None
+    assert optional_address("", key="http") is None
