@@ -23,7 +23,7 @@ from ...core.objectstore import ObjectStore, join
 from ...core.record import GAPS_STREAM, TopicPartition
 from .delta import Add, Snapshot
 from .lineage import KafkaSpan, RowSpan, kafka_spans, merge, row_spans
-from .opening import load_tables, open_for_reading
+from .opening import load_tables, open_for_reading, table_names
 from .positions import EdgePartition, kafka_app_id, parse_edge, parse_kafka
 from .report import KafkaProof, PlaceProof, Report, TableProof
 
@@ -62,6 +62,9 @@ async def verify_lake(store: ObjectStore, *, edge: str | None = None) -> Report:
     for where, place in sorted(places.items()):
         if edge is None or where.edge == edge:
             report.places.append(_prove_place(where, place, gaps.get(where, []), report))
+    for name in await table_names(store):
+        if name not in tables and await store.list(f"{name}/data/", limit=1):
+            report.problems.append(f"{name}: data files, but no version in the table's log")
     if not tables:
         report.problems.append(f"there are no tables at {store.location}")
     elif edge is not None and not report.places:
@@ -88,6 +91,9 @@ class _Place:
 async def _read_table(
     store: ObjectStore, table: Snapshot, report: Report
 ) -> dict[EdgePartition, _Place]:
+    if lacking := set(_ADDRESS) - {field.name for field in table.schema.fields}:
+        _judge_other(table, lacking, report)
+        return {}
     places: dict[EdgePartition, _Place] = {}
     kafka: list[KafkaSpan] = []
     rows = foreign = 0
@@ -95,7 +101,7 @@ async def _read_table(
         spans = row_spans(add)
         if spans is None:
             foreign += 1
-            spans = await _spans_from_data(store, table, add)
+            spans = await _spans_from_data(store, table, add, report)
         held = sum(span.rows for span in spans)
         if add.rows is not None and add.rows != held:
             report.problems.append(
@@ -122,14 +128,26 @@ async def _read_table(
             duplicates=sum(span.duplicates for span in kafka),
         )
     )
-    _prove_kafka(table, kafka, report, unproven=foreign > 0)
+    _prove_kafka(table, kafka, report, rewritten=places if foreign else None)
     _prove_unaddressed(table, places, report)
     return places
 
 
-async def _spans_from_data(store: ObjectStore, table: Snapshot, add: Add) -> list[RowSpan]:
-    stored = await store.get(join(table.table, add.file_path))
-    rows = pq.read_table(pa.BufferReader(stored.data), columns=list(_ADDRESS), partitioning=None)
+def _judge_other(table: Snapshot, lacking: set[str], report: Report) -> None:
+    """A table that lacks our columns: another's, which proves nothing, or ours that another writer changed."""
+    names = ", ".join(sorted(lacking))
+    if any(parse_kafka(app_id) for app_id in table.txns):
+        report.problems.append(f"{table.table}: another writer took away the columns {names}")
+    else:
+        report.notes.append(f"{table.table}: no sink made this table; it is not judged")
+
+
+async def _spans_from_data(
+    store: ObjectStore, table: Snapshot, add: Add, report: Report
+) -> list[RowSpan]:
+    rows = await _columns_of(store, table, add, _ADDRESS, report)
+    if rows is None:
+        return []
     found: dict[EdgePartition, _Place] = {}
     for edge, log, stream, partition, offset, error in zip(
         *(rows[name].to_pylist() for name in _ADDRESS), strict=True
@@ -148,6 +166,22 @@ async def _spans_from_data(store: ObjectStore, table: Snapshot, add: Add) -> lis
         )
         for where, place in found.items()
     ]
+
+
+async def _columns_of(
+    store: ObjectStore, table: Snapshot, add: Add, columns: tuple[str, ...], report: Report
+) -> pa.Table | None:
+    """None where the file is not there (reported with the files) or cannot be read. No threads: they outlive a command."""
+    try:
+        stored = await store.get(join(table.table, add.file_path))
+        file = pq.ParquetFile(pa.BufferReader(stored.data), pre_buffer=False)
+        found = file.read(columns=list(columns), use_threads=False)
+        return found.select(list(columns))
+    except Missing:
+        return None
+    except (pa.ArrowException, OSError, KeyError) as error:
+        report.problems.append(f"{table.table}/{add.path}: cannot be read: {error}")
+        return None
 
 
 def _joined(ranges: list[Range]) -> list[Range]:
@@ -187,12 +221,9 @@ async def _declared_gaps(
 ) -> dict[EdgePartition, list[Range]]:
     gaps: dict[EdgePartition, list[Range]] = {}
     for add in table.files.values() if table else ():
-        try:
-            stored = await store.get(join(GAPS_STREAM, add.file_path))
-        except Missing:
-            continue  # reported with the files
-        rows = pq.read_table(pa.BufferReader(stored.data), columns=["payload"], partitioning=None)
-        for payload in rows["payload"].to_pylist():
+        assert table is not None
+        rows = await _columns_of(store, table, add, ("payload",), report)
+        for payload in rows["payload"].to_pylist() if rows else ():
             try:
                 gap = Gap.decode((payload or "").encode())
             except Corrupt as error:
@@ -237,7 +268,12 @@ def _prove_place(
 def _prove_unaddressed(
     table: Snapshot, places: dict[EdgePartition, _Place], report: Report
 ) -> None:
-    """Rows with Kafka's own offsets may have holes (compaction), but none twice."""
+    """Rows with Kafka's own offsets may have holes (compaction), but none twice.
+
+    Where several clusters fed the table, each gave out the same offsets; the spans of each are judged by themselves.
+    """
+    if len({parsed[0] for app_id in table.txns if (parsed := parse_kafka(app_id))}) > 1:
+        return
     for where, place in places.items():
         if not where.edge:
             _, overlaps = _tile(place.ranges, 0, 0)
@@ -251,8 +287,13 @@ def _prove_unaddressed(
 
 
 def _prove_kafka(
-    table: Snapshot, spans: list[KafkaSpan], report: Report, *, unproven: bool
+    table: Snapshot,
+    spans: list[KafkaSpan],
+    report: Report,
+    *,
+    rewritten: dict[EdgePartition, _Place] | None,
 ) -> None:
+    """`rewritten`: the rows there are, where another tool's files replaced some of ours, and their spans with them."""
     by_partition: dict[str, list[KafkaSpan]] = {}
     for span in spans:
         partition = TopicPartition(span.topic, span.partition)
@@ -275,7 +316,8 @@ def _prove_kafka(
         found += [f"{name}: offsets {_show(over)} are accounted for twice" for over in overlaps]
         if position is None or (held and end > position):
             found.append(f"{name}: accounted for up to {end}, but committed up to {position}")
-        (report.notes if unproven else report.problems).extend(found)
+        (report.problems if rewritten is None else report.notes).extend(found)
+        report.problems += _unproven(partition, name, holes, rewritten)
         report.problems += [
             f"{name}: offsets {span.first}-{span.next - 1} do not add up: {span.rows} rows, "
             f"{span.duplicates} duplicates, {span.absent} absent, {span.lost} lost"
@@ -299,6 +341,22 @@ def _prove_kafka(
                 missing=holes,
             )
         )
+
+
+def _unproven(
+    partition: TopicPartition,
+    name: str,
+    holes: list[Range],
+    rewritten: dict[EdgePartition, _Place] | None,
+) -> list[str]:
+    """Records without an address have nothing but their rows to speak for them: where no row is, one may be gone."""
+    place = (rewritten or {}).get(EdgePartition("", "", *partition))
+    if place is None:
+        return []
+    return [
+        f"{name}: offsets {_show(hole)} have no row, and what accounted for them was rewritten"
+        for hole in _subtract(holes, merge(place.ranges))
+    ]
 
 
 # ---- ranges

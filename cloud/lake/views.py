@@ -74,14 +74,14 @@ def view_statements(tables: Mapping[str, Snapshot], *, location: str, sql: str |
         columns = ", ".join(quote(f.name) for f in _columns(table) if f.name != "error")
         statements.append(
             f"CREATE VIEW {quote(own[name])} AS SELECT {columns} "
-            f"FROM {SCHEMA}.{quote(whole[name])} WHERE error IS NULL"
+            f"FROM {SCHEMA}.{quote(whole[name])}" + (" WHERE error IS NULL" if _ours(table) else "")
         )
-    readings = [whole[name] for name in wanted if not name.startswith("_")]
-    dead = [whole[name] for name in wanted]
+    dead = [whole[name] for name, table in wanted.items() if _ours(table)]
+    readings = [name for name in dead if not name.startswith("_")]
     statements += [
         f"CREATE VIEW readings AS {_union(readings, READINGS)}",
         f"CREATE VIEW dead_letters AS {_union(dead, _DEAD)} WHERE error IS NOT NULL",
-        f"CREATE VIEW gaps AS {_gaps(GAPS_STREAM in wanted)}",
+        f"CREATE VIEW gaps AS {_gaps(GAPS_STREAM in dead)}",
         f"CREATE VIEW edges AS {_edges(tables)}",
     ]
     return statements
@@ -112,6 +112,11 @@ def _free(name: str, taken: set[str]) -> str:
         candidate = f"{name}_{number}"
     taken.add(candidate.casefold())
     return candidate
+
+
+def _ours(table: Snapshot) -> bool:
+    """Whether the table has a sink's columns. Another tool's may lie beside them."""
+    return {field.name for field in _DEAD} <= {field.name for field in table.schema.fields}
 
 
 def _columns(table: Snapshot) -> list[Field]:

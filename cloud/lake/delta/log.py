@@ -109,6 +109,10 @@ class DeltaLog:
                     f"{self._place}: version {newest} exists but {self.snapshot.version + 1} does not, "
                     "and no checkpoint covers it"
                 )
+        if self.snapshot.exists and (
+            self.snapshot.protocol is None or self.snapshot.metadata is None
+        ):
+            raise Corrupt(f"{self._place}: the log begins without protocol and metadata")
         self._looked_at = self._clock.monotonic()
         return self.snapshot
 

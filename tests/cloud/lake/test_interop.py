@@ -16,7 +16,7 @@ from headwater.cloud.lake.query import connect
 from headwater.cloud.lake.verify import run_verify
 from headwater.core.batch import encode_batch
 from headwater.core.record import Record, TopicPartition
-from tests.cloud.sink.log import MemoryLog, addressed
+from tests.cloud.sink.log import NOON, MemoryLog, addressed
 
 from .river import extend_lake, make_lake
 
@@ -100,6 +100,49 @@ def test_after_their_delete_the_proof_names_what_is_gone(tmp_path: Path) -> None
     report = run_verify(lake=str(tmp_path))
     assert [place.missing for place in report.places] == [[(5, 7)]]
     assert ours(tmp_path) == 27
+
+
+def test_after_their_delete_of_records_without_address_nothing_is_called_complete(
+    tmp_path: Path,
+) -> None:
+    make_lake(tmp_path, {"plain": [Record(NOON, b"k", b"%d" % n) for n in range(10)]})
+    deltalake.DeltaTable(str(tmp_path / "plain")).delete('"offset" = 4')
+    [problem] = run_verify(lake=str(tmp_path)).problems
+    assert "offsets 4 have no row" in problem
+
+
+def test_their_own_table_beside_ours_hides_nothing(tmp_path: Path) -> None:
+    in_many_commits(tmp_path, 2)
+    deltalake.write_deltalake(str(tmp_path / "theirs"), pa.table({"a": [1, 2]}))
+    report = run_verify(lake=str(tmp_path))
+    assert report.complete, report.text()
+    assert report.notes == ["theirs: no sink made this table; it is not judged"]
+    with connect(str(tmp_path)) as connection:
+        counts = [
+            connection.execute(f"select count(*) from {view}").fetchone()
+            for view in ("readings", "theirs", "dead_letters", "gaps")
+        ]
+    assert counts == [(20,), (2,), (0,), (0,)]
+
+
+def test_a_table_of_ours_whose_columns_another_took_away_is_not_complete(tmp_path: Path) -> None:
+    make_lake(tmp_path, {"plain": [Record(NOON, b"k", b"1")]})
+    theirs = pa.table({"a": [1], "day": pa.array([NOON // 86_400_000], pa.date32())})
+    deltalake.write_deltalake(
+        str(tmp_path / "plain"), theirs, mode="overwrite", schema_mode="overwrite"
+    )
+    [problem] = run_verify(lake=str(tmp_path)).problems
+    assert "another writer took away the columns" in problem
+
+
+def test_a_file_of_theirs_that_cannot_be_read_is_a_problem_and_no_crash(tmp_path: Path) -> None:
+    in_many_commits(tmp_path, 3)
+    table = deltalake.DeltaTable(str(tmp_path / "telemetry"))
+    table.optimize.compact()
+    [uri] = table.file_uris()
+    Path(uri.removeprefix("file://")).write_bytes(b"short")
+    problems = run_verify(lake=str(tmp_path)).problems
+    assert any("cannot be read" in problem for problem in problems), problems
 
 
 def test_the_query_side_loads_nothing_of_the_edge_s_and_no_deltalake(tmp_path: Path) -> None:

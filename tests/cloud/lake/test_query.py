@@ -74,8 +74,8 @@ def test_a_stream_s_view_has_decoded_columns_and_no_dead_letters(lake: str) -> N
 
 
 def test_streams_that_differ_in_case_alone_are_both_there(tmp_path: Path) -> None:
-    records = {"Heat": [Record(NOON, b"k", b"1")], "heat": [Record(NOON, b"k", b"2")] * 2}
-    make_lake(tmp_path, records)
+    warm, hot = Record(NOON, b"k", b"1"), Record(NOON, b"k", b"2")
+    make_lake(tmp_path, {"Heat": [warm], "heat": [hot, hot]})
     lake = str(tmp_path)
     found = ask(lake, "select stream, count(*) from readings group by 1 order by 1")
     assert found == [("Heat", 1), ("heat", 2)]

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from headwater.cloud.lake.report import Report
 from headwater.cloud.lake.verify import _subtract, _tile, run_verify
-from headwater.core.errors import Refused
+from headwater.core.errors import Corrupt, Refused
 from headwater.core.gap import Gap, GapReason
 from headwater.core.record import Record
-from tests.cloud.sink.log import NOON, addressed
+from tests.cloud.sink.log import NOON, MemoryLog, addressed
 
 from .river import extend_lake, make_lake
 
@@ -93,6 +93,32 @@ def test_a_file_of_another_size_is_named(lake: Path) -> None:
     file = next(iter(lake.glob("telemetry/data/*/p0-10-20-*.parquet")))
     file.write_bytes(file.read_bytes()[:-1])
     assert any(file.name in p and "bytes in the store" in p for p in verify(lake).problems)
+
+
+def test_a_table_whose_log_is_gone_is_named(lake: Path) -> None:
+    make_lake(lake, {"other": [Record(NOON, b"k", b"1")]})
+    for version in (lake / "telemetry" / "_delta_log").glob("*.json"):
+        version.unlink()
+    assert verify(lake).problems == ["telemetry: data files, but no version in the table's log"]
+
+
+def test_a_log_that_begins_with_an_empty_version_is_refused(lake: Path) -> None:
+    first = lake / "telemetry" / "_delta_log" / f"{0:020d}.json"
+    first.write_bytes(b"")
+    with pytest.raises(Corrupt, match="begins without protocol and metadata"):
+        verify(lake)
+
+
+def test_another_cluster_s_offsets_of_records_without_address_are_not_twice(tmp_path: Path) -> None:
+    make_lake(tmp_path, {"plain": [Record(NOON, b"k", b"1")] * 3})
+    log = MemoryLog("cluster-2")
+    log.append("plain", [Record(NOON, b"k", b"2")] * 2)
+    extend_lake(tmp_path, log, 5)
+    report = verify(tmp_path)
+    assert report.complete, report.text()
+    assert sorted((p.cluster, p.rows) for p in report.partitions) == [
+        ("cluster-1", 3), ("cluster-2", 2),
+    ]  # fmt: skip
 
 
 def test_a_position_ahead_of_the_rows_is_a_hole_at_the_end(lake: Path) -> None:
