@@ -37,6 +37,8 @@ _PRIVATE = ".headwater"
 _TEMPORARY_AGE_NS = 3600 * 10**9
 _THREADS = 8  # fsyncs wait for the device, so a few at once pay even on one core
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+# Where a directory cannot be ours until somebody changes something. A mount that is not there yet is none of these.
+_NEVER = {errno.ENOTDIR, errno.EEXIST, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG}
 _AT_FDCWD = -100
 _RENAME_NOREPLACE = 1
 
@@ -53,7 +55,7 @@ class DirectoryStore(ObjectStore):
     """Calls run in a few threads of its own, so that an fsync does not stop the event loop."""
 
     def __init__(self, root: str | Path, *, rng: random.Random) -> None:
-        """Makes the directory where it is missing. Raises Unavailable."""
+        """Makes the directory where it is missing. Raises Unavailable; Refused where waiting mends nothing."""
         self._root = Path(root).absolute()
         self._rng = rng
         self._temporary = self._root / _PRIVATE / "tmp"
@@ -63,6 +65,8 @@ class DirectoryStore(ObjectStore):
             self._lock.touch()
             self._collect_temporary()
         except OSError as error:
+            if error.errno in _NEVER:
+                raise Refused(f"{self._root}: {error.strerror}") from error
             raise Unavailable(f"{self._root}: {error.strerror or error}") from error
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="objects")
 

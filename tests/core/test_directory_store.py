@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from headwater.core.errors import AlreadyExists, Unavailable
+from headwater.core.errors import AlreadyExists, Refused, Unavailable
 from headwater.core.objectstore.directory import DirectoryStore
 
 _COUNT = """
@@ -167,5 +167,5 @@ def test_everything_is_synced_before_the_answer_and_in_order(
 
 def test_a_path_that_is_no_directory_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(Unavailable, match="file"):
+    with pytest.raises(Refused, match="file"):
         DirectoryStore(tmp_path / "file", rng=random.Random(1))
