@@ -38,6 +38,7 @@ from ..core.record import check_name
 from .broker.broker import Broker
 from .broker.listener import LogObserver, MqttListener
 from .gaps import GapLedger
+from .room import Room
 from .settings import EdgeSettings
 from .streams import StreamTable, WhenFull
 
@@ -286,6 +287,8 @@ async def _keep_retention(edge: Edge) -> None:
     """Enforce limits in rounds, and at once where the log is full; declare damage met while reading."""
     rules = retention_rules(edge.settings.check())
     disk, clock, _ = edge.outside
+    room = Room(edge.journal, edge.committer)
+    is_short = False
     due = 0.0
 
     def declare(losses: Sequence[Loss]) -> None:
@@ -296,7 +299,7 @@ async def _keep_retention(edge: Edge) -> None:
         losses = edge.journal.take_losses()
         if losses:
             edge.gaps.declare(losses, GapReason.DAMAGE)
-        if now >= due or edge.journal.full is not None:
+        if now >= due or is_short or edge.journal.full is not None:
             due = now + float(edge.settings.retention_interval)
             try:
                 await edge.committer.enforce_retention(
@@ -308,7 +311,7 @@ async def _keep_retention(edge: Edge) -> None:
                 )
             except HeadwaterError as error:
                 _log.warning("retention postponed", reason=str(error))
-        await asyncio.sleep(FULL_CHECK_S)
+        is_short = await room.short(FULL_CHECK_S)
 
 
 def retention_rules(table: StreamTable) -> dict[str, StreamRetention]:

@@ -35,6 +35,8 @@ from .shelf import Loss, OpenSegment, SegmentLost, Shelf
 from .writing import RECORD_OVERHEAD, Commit, Intake, PartitionWriter, seal_into
 
 _READ_ATTEMPTS = 3
+# Segments that retention keeps free beyond the reserve, where it may: a fast publisher fills one while room is made.
+HEADROOM_SEGMENTS = 2
 
 
 class FileJournal(JournalReader):
@@ -216,6 +218,12 @@ class FileJournal(JournalReader):
     def used_bytes(self) -> int:
         segments = len(self.shelf.sequences) + 1 + self.settings.spares
         return segments * int(self.settings.segment_bytes)
+
+    @property
+    def crowded(self) -> bool:
+        """Fewer than `HEADROOM_SEGMENTS` rolls from `full`: time for retention to make room."""
+        headroom = HEADROOM_SEGMENTS * int(self.settings.segment_bytes)
+        return self.used_bytes + self.settings.reserve_bytes + headroom > self.bytes_limit
 
     def need_notes_from(self, commit: int) -> None:
         """Notes of this commit and later are still wanted: retention keeps their segments."""

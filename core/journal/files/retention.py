@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from ...gap import GAPS_PARTITION
 from ...record import GAPS_STREAM, TopicPartition
 from .index import Footer
-from .journal import FileJournal
+from .journal import HEADROOM_SEGMENTS, FileJournal
 from .settings import StreamRetention, WhenFull
 from .shelf import Loss, SegmentLost
 from .state import Accounted, PartitionBounds, State
@@ -207,8 +207,8 @@ class _Planner:
             limit = min(limit, journal.used_bytes + free_bytes)
         journal.bytes_limit = limit
         above = journal.used_bytes + settings.reserve_bytes - limit
-        # one more than needed, so that the next roll does not refuse again
-        wanted = -(-above // segment) + 1 - len(self._plan.segments) if above > -segment else 0
+        # more than needed, so that the next rolls find room while this is carried out
+        wanted = -(-above // segment) + HEADROOM_SEGMENTS - len(self._plan.segments)
         chosen = set(self._plan.segments)
         # gap records are moved out of the way only when nothing else gives room
         for carrying in (False, True):
