@@ -16,7 +16,7 @@ import msgspec
 from ..lake.delta.schema import BOOLEAN, DOUBLE, STRING
 from .chunk import Chunk
 from .columns import Column, Path
-from .jsonvalues import EXACT, json_text
+from .jsonvalues import EXACT, TOO_DEEP, json_text
 from .times import TIME_FIELDS
 
 _ExactInt = Annotated[int, msgspec.Meta(ge=-EXACT, le=EXACT)]
@@ -108,7 +108,10 @@ class FastStruct:
         for path, column in self._leaves.items():
             values = self._values(path, rows)
             if column.type == STRING and list in set(map(type, values)):
-                values = [json_text(item) if isinstance(item, list) else item for item in values]
+                values = [
+                    _list_text(chunk, row, item) if isinstance(item, list) else item
+                    for row, item in enumerate(values)
+                ]
             chunk.fill(column, values)
         times = [(name, self._values((name,), rows)) for name in self._times]
         if len(times) == 1:
@@ -131,6 +134,14 @@ class FastStruct:
         for attribute in inner:
             values = [None if item is None else getattr(item, attribute) for item in values]
         return values
+
+
+def _list_text(chunk: Chunk, row: int, items: list[object]) -> str | None:
+    try:
+        return json_text(items)
+    except RecursionError:
+        chunk.kill(row, TOO_DEEP)
+        return None
 
 
 def _can_be_field(key: str) -> bool:

@@ -7,6 +7,7 @@ that neither int nor float holds are kept as they were written (`Digits`). Every
 from __future__ import annotations
 
 import json
+import re
 
 import msgspec
 
@@ -15,9 +16,18 @@ from ..lake.delta.schema import BOOLEAN, DOUBLE, STRING
 # Beyond, a double changes an integer.
 EXACT = 2**53
 
+TOO_DEEP = "broken json: nested too deeply"
+
 _DIGITS_MAX = 4000  # CPython refuses to parse longer integers; they stay text
 
 _plain = msgspec.json.Decoder()
+
+
+# An escape of half a surrogate pair is all that json takes and UTF-8 cannot hold.
+_HALF = re.compile(rb"\\u[dD][89a-fA-F]")
+
+# So many brackets may be as many levels: then it is tried whether they can be written again, with some to spare.
+_BRACKETS_MAX = 400
 
 
 class Digits(str):
@@ -31,15 +41,30 @@ def loads(payload: bytes) -> object:
         return _plain.decode(payload)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         try:
-            return json.loads(
+            found = json.loads(
                 payload.decode(),
                 parse_float=_float,
                 parse_int=_int,
             )
+            return _without_halves(found) if _HALF.search(payload) else found
         except RecursionError:
             raise
         except ValueError:
             raise ValueError(str(error).removeprefix("JSON is malformed: ")) from None
+
+
+def check_depth(payload: bytes, value: object) -> None:
+    """Raises RecursionError where `value` could be read, but not be written as the text of a column."""
+    if payload.count(b"[") + payload.count(b"{") > _BRACKETS_MAX:
+        json_text([[[[[[[[[[[[[[[[value]]]]]]]]]]]]]]]])
+
+
+def _without_halves(value: object) -> object:
+    if isinstance(value, dict):
+        return {clean(key): _without_halves(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_halves(item) for item in value]
+    return value if isinstance(value, Digits) else clean(value)
 
 
 def number(text: str) -> object:

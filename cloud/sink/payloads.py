@@ -32,7 +32,7 @@ import pyarrow as pa
 from .chunk import Chunk, Decoded
 from .columns import VALUE, Columns
 from .faststruct import FastStruct
-from .jsonvalues import loads, number
+from .jsonvalues import TOO_DEEP, check_depth, loads, number
 from .settings import PayloadFormat
 from .times import TIME_FIELDS
 
@@ -123,9 +123,12 @@ class PayloadDecoder:
                 return
         try:
             value = loads(payload)
-        except (ValueError, RecursionError) as error:
-            why = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-            chunk.kill(row, f"broken json: {why}")
+            check_depth(payload, value)
+        except RecursionError:
+            chunk.kill(row, TOO_DEEP)
+            return
+        except ValueError as error:
+            chunk.kill(row, f"broken json: {error}")
             return
         if isinstance(value, dict):
             self._put_object(chunk, row, value)

@@ -2,7 +2,7 @@
 
 One loop fetches; one task per stream commits, at most every `interval`, earlier at `commit_bytes`. Fetching goes on
 during commits up to `memory_bytes`. A stream that cannot be committed (its table is damaged or another's) is blocked
-by itself, tried again later, and the reason shown at /readyz; the others go on.
+by itself, tried again later, and the reason shown at /readyz; the others go on, even where the reason is a bug of ours.
 
 Positions live in the tables. A sink has no state of its own: kill it anywhere, start it anywhere, start two.
 """
@@ -276,6 +276,9 @@ class Sink:
             self._discover_at = 0.0
         except (Refused, Corrupt, Unavailable) as error:
             self._block(stream, error)
+        except Exception as error:  # a bug of ours, met by one stream's data: the others go on
+            _log.exception("commit failed", stream=name)
+            self._block(stream, Refused(f"a bug: {type(error).__name__}: {error}"))
         finally:
             stream.committing_bytes = 0
             self._metrics.pending.set(self._bytes_held)

@@ -55,6 +55,31 @@ def test_two_objects_in_one_payload_never_move_the_rows_below() -> None:
     assert found.payload.to_pylist()[0] == '{"t":1}{"t":2}'
 
 
+def test_half_a_surrogate_pair_stops_nothing_wherever_it_stands() -> None:
+    half = rb"\ud800"
+    found = decode(
+        b'{"%b":1}' % half, b'{"t":1}', b'{"t":"%b"}' % half, b'{"a":{"b":{"c":{"%b":1}}}}' % half
+    )
+    assert cells(found, "_ud800") == [1.0, None, None, None]
+    assert cells(found, "t__str") == [None, None, r"\ud800", None]
+    assert errors(found) == [None] * 4
+    crowded = decode(b'{"t":1,"u":"%b","%b":2}' % (half, half), columns_max=1)
+    assert cells(crowded, "_extra") == [r'{"u":"\\ud800","\\ud800":2}']
+
+
+@pytest.mark.parametrize("opening", [b"[", b'{"a":'])
+@pytest.mark.parametrize("known", [[], [b'{"a":[1]}'] * 200])
+def test_at_every_depth_a_payload_is_a_row_or_a_dead_letter(
+    opening: bytes, known: list[bytes]
+) -> None:
+    closing = {b"[": b"]", b'{"a":': b"}"}[opening]
+    deep = [b'{"a":%b1%b}' % (opening * n, closing * n) for n in range(900, 1010)]
+    found = decode(*known, *deep)
+    dead = [why is not None for why in errors(found)[len(known) :]]
+    assert dead == sorted(dead), "shallower ones are rows"
+    assert dead[-1]
+
+
 def test_a_string_where_numbers_were_goes_to_its_own_column() -> None:
     found = decode(b'{"t":1.75}', b'{"t":"21.5"}', b'{"t":true}', b'{"t":[1,2]}')
     assert cells(found, "t") == [1.75, None, None, None]
