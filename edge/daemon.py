@@ -37,6 +37,7 @@ from ..core.notify import ServiceManager
 from ..core.record import check_name
 from .broker.broker import Broker
 from .broker.listener import LogObserver, MqttListener
+from .descriptors import within_descriptors
 from .gaps import GapLedger
 from .room import Room
 from .settings import EdgeSettings
@@ -96,6 +97,7 @@ class Edge:
 
 def main(settings: EdgeSettings) -> int:
     """Run until SIGTERM or SIGINT; 0 when all that was taken is on disk. Raises HeadwaterError."""
+    settings = within_descriptors(settings)
     uvloop.run(run_edge(settings, environ=config.environment()))
     return 0
 
