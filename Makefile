@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 LEAVES := $(shell find core edge cloud -name '*.pyx' -not -path '*/build/*')
 
-.PHONY: help setup setup-test demo test test-slow bench check fmt docs clean
+.PHONY: help setup setup-test demo test test-slow durability bench check fmt docs clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -39,6 +39,9 @@ test-slow: setup-test ## what takes an hour: ten times the seeds, kills at other
 		tests/core/journal_files tests/core/journal_objects tests/edge/uplink
 	for seed in 11 12 13 14 15; do HEADWATER_SEED=$$seed $(BIN)/python -m pytest -q --timeout=600 tests/crash || exit 1; done
 	$(BIN)/python -m tests.powercut --states 20000
+
+durability: setup-test ## cut the power thousands of times and write docs/durability.md (needs root and FUSE)
+	$(BIN)/python -m tests.powercut $(POWERCUT)
 
 bench: setup-test ## measure side by side and write docs/benchmarks.md
 	$(BIN)/python -m tests.bench $(BENCH)

@@ -48,6 +48,17 @@ def test_a_wrong_setting_ends_a_daemon_with_78(command: str, tmp_path: Path) -> 
     assert "nearest: http" in out.stderr
 
 
+@pytest.mark.parametrize("command", [["cloud"], ["sink"], ["query", "select 1"], ["verify"]])
+def test_where_only_the_edge_is_installed_the_cloud_says_what_to_install(
+    command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert main(command) == 1
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "pip install 'headwater[cloud]'" in said
+
+
 def test_settings_are_shown_with_their_origin(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

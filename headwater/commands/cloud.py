@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 
 from ..core import logs
+from .extras import need_cloud
 from .settings import add_config_flag, load
 
 KEYS = ("node", "store", "kafka", "advertise", "lake", "sink", "http")
@@ -35,6 +36,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    need_cloud()
     from ..cloud.daemon import main
     from ..cloud.settings import CloudSettings
 

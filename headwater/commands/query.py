@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from .extras import need_cloud
 from .settings import add_lake_flags, lake_of
 
 
@@ -21,6 +22,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    need_cloud()
     from ..cloud.lake.query import run_query
 
     run_query(options.sql, lake=lake_of(options), format=options.format, out=sys.stdout.buffer)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 
 from ..core import logs
+from .extras import need_cloud
 from .settings import add_config_flag, load
 
 KEYS = ("bootstrap", "lake", "interval", "http")
@@ -27,6 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    need_cloud()
     from ..cloud.sink.daemon import main
     from ..cloud.sink.settings import SinkSettings
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 
+from .extras import need_cloud
 from .settings import add_lake_flags, lake_of
 
 
@@ -18,6 +19,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    need_cloud()
     from ..cloud.lake.verify import run_verify
 
     report = run_verify(lake=lake_of(options), edge=options.edge)
