@@ -6,6 +6,7 @@ object (research: T9). Answers leave in order, each as soon as it and all before
 Reading stops, and with it the client, while any of these holds:
   * as many requests are under way as the setting allows, or as many bytes
   * the node holds as many produced bytes as it may, and the next request is a Produce
+  * the next request is a Fetch and one is under way: else one client could hold all the memory for answers
   * the client does not take its answers
 A client that takes nothing for `send_timeout` is cut off, since its answers hold memory that others wait for.
 
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 _log = structlog.get_logger()
 
 _PRODUCE_KEY = ProduceRequest.KEY.to_bytes(2, "big")
+_FETCH_KEY = FetchRequest.KEY.to_bytes(2, "big")
 
 
 class _Slot:
@@ -168,6 +170,10 @@ class Connection(asyncio.Protocol):
             or not self._writable
             or len(self._slots) >= settings.requests_in_flight_max
             or (self._slots and self._bytes >= settings.connection_bytes_in_flight_max)
+        ):
+            return False
+        if self._frames[0].startswith(_FETCH_KEY) and any(
+            slot.kind is FetchRequest for slot in self._slots
         ):
             return False
         if self._node.produce_budget.full and self._frames[0].startswith(_PRODUCE_KEY):

@@ -212,16 +212,32 @@ def test_a_client_that_takes_no_answers_is_cut_off() -> None:
 def test_requests_in_flight_are_bounded_by_not_reading() -> None:
     async def scenario(running: Running) -> None:
         connection = await running.topic()
-        waiting = [connection.submit(fetch_of(0, wait_ms=60_000)) for _ in range(10)]
+        running.store.hold()
+        waiting = [connection.submit(produce_of(batch_of(b"v"))) for _ in range(10)]
         await asyncio.sleep(0.05)
-        taken = running.broker.node.metrics.requests.labels("Fetch")._value.get()
-        assert taken == 4
-        other = await running.connect()
-        await produce(other, batch_of(b"v"))
+        assert taken(running, "Produce") == 4
+        running.store.release()
         answers = await asyncio.gather(*waiting)
-        assert all(values_in(a.responses[0].partitions[0]) == [b"v"] for a in answers)
+        assert [a.responses[0].partition_responses[0].base_offset for a in answers] == list(
+            range(10)
+        )
 
     over_broker(scenario, requests_in_flight_max=4)()
+
+
+@over_broker
+async def test_of_several_fetches_in_a_row_one_is_under_way_at_a_time(running: Running) -> None:
+    connection = await running.topic()
+    waiting = [connection.submit(fetch_of(0, wait_ms=60_000)) for _ in range(10)]
+    await asyncio.sleep(0.05)
+    assert taken(running, "Fetch") == 1
+    await produce(await running.connect(), batch_of(b"v"))
+    answers = await asyncio.gather(*waiting)
+    assert all(values_in(a.responses[0].partitions[0]) == [b"v"] for a in answers)
+
+
+def taken(running: Running, api: str) -> float:
+    return float(running.broker.node.metrics.requests.labels(api)._value.get())
 
 
 def test_a_port_in_use_is_said_before_the_shard_is_taken() -> None:
