@@ -112,7 +112,9 @@ class Report(msgspec.Struct, kw_only=True):
         whose = f"edge {self.edge} in {self.lake}" if self.edge else self.lake
         lost = sum(p.declared_lost for p in self.places)
         verdict = "complete" if self.complete else f"NOT COMPLETE: {len(self.problems)} problems"
-        return f"{whose}: {verdict}; {rows:,} rows, {lost:,} offsets declared lost"
+        gone = sum(p.lost for p in self.partitions) if self.edge is None else 0
+        more = f", {gone:,} retired on the cluster before they were read" if gone else ""
+        return f"{whose}: {verdict}; {rows:,} rows, {lost:,} offsets declared lost{more}"
 
 
 def _size(ranges: list[tuple[int, int]]) -> int:

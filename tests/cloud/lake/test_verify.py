@@ -14,7 +14,7 @@ from headwater.cloud.lake.report import Report
 from headwater.cloud.lake.verify import _subtract, _tile, run_verify
 from headwater.core.errors import Corrupt, Refused
 from headwater.core.gap import Gap, GapReason
-from headwater.core.record import Record
+from headwater.core.record import Record, TopicPartition
 from tests.cloud.sink.log import NOON, MemoryLog, addressed
 
 from .river import extend_lake, make_lake
@@ -119,6 +119,18 @@ def test_another_cluster_s_offsets_of_records_without_address_are_not_twice(tmp_
     assert sorted((p.cluster, p.rows) for p in report.partitions) == [
         ("cluster-1", 3), ("cluster-2", 2),
     ]  # fmt: skip
+
+
+def test_what_retention_took_before_it_was_read_is_said_in_the_verdict(tmp_path: Path) -> None:
+    log = make_lake(tmp_path, {"plain": [Record(NOON, b"k", b"1")]})
+    for _ in range(3):
+        log.append("plain", [Record(NOON, b"k", b"2")])
+    log.trim(TopicPartition("plain", 0), 3)
+    extend_lake(tmp_path, log, 2)
+    verdict = verify(tmp_path).text().splitlines()[-1]
+    assert verdict.endswith(
+        "2 rows, 0 offsets declared lost, 2 retired on the cluster before they were read"
+    )
 
 
 def test_a_position_ahead_of_the_rows_is_a_hole_at_the_end(lake: Path) -> None:
