@@ -252,6 +252,8 @@ class _SystemFile:
             ):  # a deferred error was reported by sync, or concerns unpromised bytes
                 os.close(descriptor)
 
+    __del__ = close  # whoever drops the last reference is done with it
+
 
 class _SystemLock:
     """flock is released by the kernel however the process ends, so a stale lock file locks nothing."""

@@ -42,6 +42,8 @@ COMPANY_MIN = 16
 # The longest wait for company: about a sync, but no less than a hundred answers take to come back over loopback; and a
 # card that pauses for seconds must not make the commit after it wait as well.
 GATHER_S_MIN, GATHER_S_MAX = 0.002, 0.005
+# A spare is zeros by the megabyte: on a full disk not tried again after every commit.
+SPARE_RETRY_S = 5.0
 
 
 class Committer:
@@ -59,6 +61,8 @@ class Committer:
         self._listeners: list[Callable[[int], None]] = []
         self._waiters: list[tuple[int, asyncio.Future[None]]] = []
         self._last_seal = float("-inf")
+        self._spare_trouble = False
+        self._spare_again_at = float("-inf")
         self._company = 0  # requests wake the rim only when so many records are pending
         self._failure: Unavailable | None = None
 
@@ -218,13 +222,18 @@ class Committer:
 
     async def _prepare(self) -> None:
         """Idle: make a missing spare, so that no later commit waits for it."""
-        if not self._journal.appender.wants_spare:
+        now = self._clock.monotonic()
+        if not self._journal.appender.wants_spare or now < self._spare_again_at:
             return
         try:
             if await self.run(self._journal.appender.prepare):
                 self.request()
+            self._spare_trouble = False
         except Unavailable as error:
-            _log.warning("cannot prepare a spare segment", reason=str(error))
+            self._spare_again_at = now + SPARE_RETRY_S
+            if not self._spare_trouble:
+                self._spare_trouble = True
+                _log.warning("cannot prepare a spare segment", reason=str(error))
 
     def _tell(self, commit: int) -> None:
         for listener in self._listeners:

@@ -154,7 +154,8 @@ class Shelf:
         for old in mapped[: max(0, len(mapped) - self._settings.map_cache)]:
             old.map = None
         while len(self._open) > self._settings.index_cache:
-            self._open.popitem(last=False)[1].file.close()
+            # Not closed here: a reader further up this very call may still hold it. It closes when nobody does.
+            self._open.popitem(last=False)
 
     def roll(self, segment: OpenSegment | None, *, footer: Footer | None = None) -> None:
         """The active segment is sealed (its footer given where the file may lack it); another takes its place."""
@@ -206,14 +207,15 @@ class Shelf:
 
     def _rebuild(self, sequence: int) -> None:
         found = self.batches(sequence)
+        segment = self.segment(sequence)  # the one just mapped, before its neighbours push it out of the cache
+        assert segment.end is not None, "mapping found where it ends"
         ends, stream_bytes = self.tables_before(sequence)
         add_to_tables(found, ends, stream_bytes)
-        segment = self.segment(sequence)
         data = encode_footer(
             found,
             ends=ends,
             stream_bytes=stream_bytes,
-            data_end=segment.end or 0,
+            data_end=segment.end,
             salt=segment.salt,
         )
         segment.footer = self._rebuilt[sequence] = Footer(data)

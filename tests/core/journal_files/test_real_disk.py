@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from headwater.core.batch import decode_batch
@@ -51,6 +52,26 @@ def test_records_come_back_after_reopening(tmp_path: Path) -> None:
     assert journal.log_id == log_id
     assert contents(journal) == before
     assert verify(journal.directory, disk=SystemDisk()).whole
+    journal.close()
+
+
+def test_a_reader_keeps_the_segment_it_reads_while_neighbours_are_opened(tmp_path: Path) -> None:
+    """Without footers each table is rebuilt from the one before: many segments pass through a cache of two."""
+    settings = msgspec.structs.replace(SMALL, index_cache=2, map_cache=1)
+    journal = open_real(tmp_path, settings)
+    for _ in range(60):
+        put(journal, A, 2, size=9000)
+    before = contents(journal)
+    journal.close()
+    segments = sorted((tmp_path / "journal").glob("*.segment"))
+    assert len(segments) > 8
+    for segment in segments[:-1]:
+        with segment.open("r+b") as file:
+            file.seek(-8, os.SEEK_END)
+            file.write(bytes(8))  # of the trailer, which says where the footer stands
+    journal = open_real(tmp_path, settings)
+    assert contents(journal) == before
+    assert not journal.take_losses()
     journal.close()
 
 
