@@ -72,7 +72,8 @@ def carry_out(journal: FileJournal, agreed: RetentionPlan) -> None:
         if sequence not in gone:
             break
         try:
-            stream_bytes |= journal.shelf.footer(sequence).stream_bytes
+            with journal.shelf.lock:  # a reader beside us uses the same cache of open segments
+                stream_bytes |= journal.shelf.footer(sequence).stream_bytes
         except SegmentLost:
             continue
     appender.store(
