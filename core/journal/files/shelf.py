@@ -207,7 +207,8 @@ class Shelf:
 
     def _rebuild(self, sequence: int) -> None:
         found = self.batches(sequence)
-        segment = self.segment(sequence)  # the one just mapped, before its neighbours push it out of the cache
+        # the one just mapped, before its neighbours push it out of the cache
+        segment = self.segment(sequence)
         assert segment.end is not None, "mapping found where it ends"
         ends, stream_bytes = self.tables_before(sequence)
         add_to_tables(found, ends, stream_bytes)
