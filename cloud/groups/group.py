@@ -83,17 +83,7 @@ class Group:
 
     def add(self, candidate: Candidate, member_id: str, reply: JoinReply, now: float) -> None:
         self.pending.pop(member_id, None)
-        self.members[member_id] = Member(
-            member_id=member_id,
-            instance_id=candidate.instance_id,
-            client_id=candidate.client_id,
-            client_host=candidate.client_host,
-            session_timeout_s=candidate.session_timeout_s,
-            rebalance_timeout_s=candidate.rebalance_timeout_s,
-            protocols=candidate.protocols,
-            expires_at=now + candidate.session_timeout_s,
-            join_reply=reply,
-        )
+        self.members[member_id] = Member.joining(candidate, member_id, reply, now)
         if candidate.instance_id is not None:
             self._static[candidate.instance_id] = member_id
         self.protocol_type = candidate.protocol_type
@@ -130,17 +120,8 @@ class Group:
         was_leader = self.leader == old_id
         if was_leader:
             self.leader = member_id
-        self.members[member_id] = Member(
-            member_id=member_id,
-            instance_id=candidate.instance_id,
-            client_id=candidate.client_id,
-            client_host=candidate.client_host,
-            session_timeout_s=candidate.session_timeout_s,
-            rebalance_timeout_s=candidate.rebalance_timeout_s,
-            protocols=candidate.protocols,
-            expires_at=now + candidate.session_timeout_s,
-            assignment=old.assignment,
-            join_reply=reply,
+        self.members[member_id] = Member.joining(
+            candidate, member_id, reply, now, assignment=old.assignment
         )
         self._static[candidate.instance_id] = member_id
         if self.state is GroupState.STABLE and unchanged and not was_leader:

@@ -86,6 +86,30 @@ class Member:
     join_reply: JoinReply | None = field(default=None, repr=False)
     sync_reply: SyncReply | None = field(default=None, repr=False)
 
+    @classmethod
+    def joining(
+        cls,
+        candidate: Candidate,
+        member_id: str,
+        reply: JoinReply,
+        now: float,
+        *,
+        assignment: bytes = b"",
+    ) -> Member:
+        """Whoever asks to join, under the id it is given; `assignment` is what a static member takes over."""
+        return cls(
+            member_id=member_id,
+            instance_id=candidate.instance_id,
+            client_id=candidate.client_id,
+            client_host=candidate.client_host,
+            session_timeout_s=candidate.session_timeout_s,
+            rebalance_timeout_s=candidate.rebalance_timeout_s,
+            protocols=candidate.protocols,
+            expires_at=now + candidate.session_timeout_s,
+            assignment=assignment,
+            join_reply=reply,
+        )
+
     @property
     def waits(self) -> bool:
         return self.join_reply is not None or self.sync_reply is not None

@@ -16,7 +16,7 @@ from headwater.core.journal.files import (
     WhenFull,
 )
 from headwater.core.journal.files.retention import carry_out, plan
-from headwater.core.record import GAPS_STREAM, Record, TopicPartition
+from headwater.core.record import GAPS_STREAM, TopicPartition
 from headwater.core.units import KIB, ByteSize, Duration
 from tests.core.journal_files.oracle import contents, open_journal
 from tests.core.journal_files.test_damage import put
@@ -72,7 +72,11 @@ def test_a_full_journal_refuses_new_records_and_keeps_unsent_ones() -> None:
 def test_gap_records_are_taken_even_when_full() -> None:
     journal = tight(SimDisk(random.Random(0)))
     fill(journal, A, 5)
-    journal.append(GAPS, Record(1, None, b"gap"))
+    assert journal.full is not None
+    put(journal, GAPS)
+    assert journal.bounds(GAPS) == (0, 1), "durable, though nothing else is taken"
+    with pytest.raises(Unavailable):
+        journal.writer(A).append(1, None, b"")
 
 
 def test_what_was_sent_makes_room_without_a_loss() -> None:
