@@ -33,6 +33,7 @@ from .deadlines import Deadlines
 from .gate import Gate
 from .journal import Committer, Journal
 from .messages import Message
+from .peer import Peer
 from .retained import Retained
 from .routing import Router
 from .sessions import Delivery, Session
@@ -54,7 +55,7 @@ class Observer(Protocol):
     """Who is told of connections: logs at the rim."""
 
     def connected(self, client: Client, packet: Connect) -> None: ...
-    def disconnected(self, client: Client, why: str) -> None: ...
+    def disconnected(self, client: Peer, why: str) -> None: ...
     def crashed(self, client: Client, error: Exception) -> None: ...
 
 
@@ -84,8 +85,8 @@ class Broker:
         )
         self.gate = Gate(journal, committer, self._deliver)
         self.sessions: dict[str, Session] = {}
-        self.clients: set[Client] = set()
-        self.dirty: list[Client] = []  # clients with gathered output
+        self.clients: set[Peer] = set()
+        self.dirty: list[Peer] = []  # clients with gathered output
         self.paused: str | None = None  # why nobody is read
         self._router = Router(streams, journal)
         self._wills = Wills(self.gate, self._router, clock, self.tally)
@@ -285,7 +286,7 @@ class Broker:
         """What we grant. `NEVER` is not granted: what is bounded by nothing fills the memory of something."""
         return min(float(asked_s), float(self.settings.session_expiry_max))
 
-    def gone(self, client: Client, why: str) -> None:
+    def gone(self, client: Peer, why: str) -> None:
         """The connection is over, for whatever reason; called once."""
         self.clients.discard(client)
         if client.deadline is not None:

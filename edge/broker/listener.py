@@ -14,6 +14,7 @@ from ...core.errors import Refused, Unavailable
 from ..mqtt.packets import Connect
 from .broker import TICK_S, Broker
 from .client import Client
+from .peer import Peer
 
 # Connections the kernel holds for us while the loop is busy: a site that comes back after a power cut.
 BACKLOG = 1024
@@ -28,7 +29,7 @@ class LogObserver:
     def connected(self, client: Client, packet: Connect) -> None:
         self._log.debug("client connected", client=client.client_id, version=int(packet.version))
 
-    def disconnected(self, client: Client, why: str) -> None:
+    def disconnected(self, client: Peer, why: str) -> None:
         self._log.debug("client gone", client=client.client_id, why=why)
 
     def crashed(self, client: Client, error: Exception) -> None:

@@ -1,0 +1,115 @@
+"""Publishes in: from packets to records of the journal, and the acknowledgement put aside for their commit."""
+
+from __future__ import annotations
+
+from ...core.errors import Closed, Refused, Unavailable
+from ..mqtt.connection import Run, forwarded
+from ..mqtt.packets import Acknowledgement, PacketType, Publish, Version
+from ..mqtt.reasons import Violation
+from .holding import Holding
+from .messages import Message
+from .routing import Route, TopicRefused, refusal
+
+
+class Intake(Holding):
+    __slots__ = ()
+
+    def _take_run(self, run: Run) -> None:
+        broker = self._broker
+        routes = self._routes
+        session = self._session
+        assert routes is not None
+        assert session is not None
+        known = routes.young
+        generation = broker.subscriptions.generation
+        now_ms = broker.clock.wall_ms()
+        published = broker.tally.published
+        acks: list[bytes] = []
+        unacknowledged = len(run)
+        for topic, payload, puback in run:
+            route = known.get(topic)
+            try:
+                if route is None:
+                    route = routes.find(topic)
+                route.append(now_ms, route.key, payload, route.headers)
+            except (TopicRefused, Refused, Unavailable, Closed) as error:
+                if isinstance(error, Violation) and not isinstance(error, TopicRefused):
+                    raise
+                # everything before it keeps its place in the order of acknowledgements
+                self._hold(acks)
+                published[1] += len(acks)
+                unacknowledged -= len(acks) + 1
+                acks = []
+                self._refuse(error, 1 if puback else 0, int.from_bytes(puback[2:], "big"))
+                continue
+            if route.quiet != generation:
+                self._offer(route, payload, 1 if puback else 0)
+            if puback:
+                acks.append(puback)
+        published[1] += len(acks)
+        published[0] += unacknowledged - len(acks)
+        self._hold(acks)
+
+    def _offer(self, route: Route, payload: bytes, qos: int) -> None:
+        """Somebody may want it; where nobody does, the route remembers."""
+        broker = self._broker
+        if broker.subscriptions.targets(route.topic):
+            message = Message(
+                route.topic,
+                payload,
+                qos=qos,
+                publisher=self.client_id,
+                now=broker.now,
+                generation=broker.subscriptions.generation,
+            )
+            broker.gate.wait_message(message)
+        else:
+            route.quiet = broker.subscriptions.generation
+
+    def _take_publish(self, packet: Publish) -> None:
+        """Any PUBLISH, with all that it may carry."""
+        session, routes, broker = self._session, self._routes, self._broker
+        assert session is not None
+        assert routes is not None
+        if packet.qos == 2 and packet.packet_id in session.incoming:
+            broker.tally.repeated += 1  # [MQTT-4.3.3-10]: not a new message
+            self._hold_pubrec(packet.packet_id, session.incoming[packet.packet_id])
+            return
+        try:
+            route = routes.find(packet.topic.encode())
+            route.append(broker.clock.wall_ms(), route.key, packet.payload, route.headers)
+        except (TopicRefused, Refused, Unavailable, Closed) as error:
+            self._refuse(error, packet.qos, packet.packet_id)
+            return
+        broker.tally.published[packet.qos] += 1
+        commit = broker.gate.commit
+        if packet.retain or broker.subscriptions.targets(packet.topic):
+            message = Message.of(
+                forwarded(packet), session.client_id, broker.now, broker.subscriptions.generation
+            )
+            broker.gate.wait_message(message)
+        if packet.qos == 1:
+            self._hold([b"\x40\x02" + packet.packet_id.to_bytes(2, "big")])
+        elif packet.qos == 2:
+            session.incoming[packet.packet_id] = commit
+            self._hold_pubrec(packet.packet_id, commit)
+            self._check_incoming(session)
+
+    def _refuse(self, error: Exception, qos: int, packet_id: int) -> None:
+        """A publish that is not taken. MQTT 5 can say so; 3.1.1 can only be closed ([MQTT-3.3.5-2])."""
+        reason = refusal(error)
+        self._broker.tally.refused[reason.name.lower()] += 1
+        if qos == 0:
+            return
+        if self.version is Version.V311:
+            raise Violation(reason, str(error))
+        kind = PacketType.PUBACK if qos == 1 else PacketType.PUBREC
+        answer = self._connection.encode(Acknowledgement(kind, packet_id, reason))
+        if answer is None:
+            return  # it takes no packet of five bytes: unacknowledged says the same
+        if self._acks:
+            self._acks.append(answer)
+            self._held += 1
+            self._pubrecs += qos == 2
+        else:
+            self.send(answer)

@@ -1,0 +1,166 @@
+"""A client's connection as the broker sees it: what gathers to be written, what stops it from being read, its end.
+
+The lowest of four layers of one object, each with a noun of its own: `Peer` (this file) writes, pauses and closes;
+`Holding` keeps acknowledgements for the disk; `Intake` takes publishes; `Client` speaks with transport and protocol.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..mqtt.connection import ServerConnection, State
+from ..mqtt.packets import Packet, Version, Will
+from ..mqtt.reasons import Reason
+from .transport import Pause, Transport
+
+if TYPE_CHECKING:
+    from .broker import Broker
+    from .deadlines import Deadline
+    from .routing import Routes
+    from .sessions import Session
+
+
+class Peer:
+    __slots__ = (
+        "_broker",
+        "_connection",
+        "_made_at",
+        "_out",
+        "_out_bytes",
+        "_paused",
+        "_routes",
+        "_session",
+        "_unread",
+        "deadline",
+        "heard_at",
+        "keep_alive_s",
+        "receive_maximum",
+        "transport",
+        "version",
+        "will",
+        "window",
+        "writable",
+    )
+
+    def __init__(self, broker: Broker) -> None:
+        settings = broker.settings
+        self._broker = broker
+        self._connection = ServerConnection(
+            packet_bytes_max=settings.packet_bytes_max, topic_alias_max=settings.topic_alias_max
+        )
+        self._session: Session | None = None
+        self._routes: Routes | None = None
+        self.transport: Transport | None = None
+        self.version = Version.V311
+        self.will: Will | None = None
+        self.window = settings.inflight_max
+        self.receive_maximum = settings.receive_maximum
+        self.writable = True
+        self.keep_alive_s = 0.0
+        self.heard_at = broker.now
+        self._made_at = broker.now
+        self.deadline: Deadline | None = None  # of CONNECT, then of the next packet
+        self._paused = 0
+        self._unread = 0
+        self._out: list[bytes] = []
+        self._out_bytes = 0
+
+    @property
+    def client_id(self) -> str:
+        return "" if self._session is None else self._session.client_id
+
+    @property
+    def session(self) -> Session | None:
+        return self._session
+
+    @property
+    def is_open(self) -> bool:
+        return self._connection.state is State.OPEN
+
+    @property
+    def connection(self) -> ServerConnection:
+        return self._connection
+
+    def reply(self, packet: Packet) -> None:
+        data = self._connection.encode(packet)
+        if data is not None:
+            self.send(data)
+
+    def send(self, data: bytes) -> None:
+        """Gather; the broker flushes when it has done what it does, one write for each connection."""
+        out = self._out
+        if not out:
+            self._broker.dirty.append(self)
+        out.append(data)
+        self._out_bytes += len(data)
+        if self._out_bytes > self._broker.settings.write_buffer_max:
+            self.flush()
+
+    def flush(self) -> None:
+        out = self._out
+        if out:
+            self._out = []
+            self._out_bytes = 0
+            if self.transport is not None:
+                self.transport.write(b"".join(out))
+
+    def fits(self, size: int) -> bool:
+        return self._connection.fits(size)
+
+    def overflow(self) -> None:
+        self.close(Reason.QUOTA_EXCEEDED, "subscriber's queue is full")
+
+    def pause(self, why: int) -> None:
+        if not self._paused and self.transport is not None:
+            self.transport.pause_reading()
+        self._paused |= why
+
+    def resume(self, why: int) -> None:
+        if not self._paused & why:
+            return
+        self._paused &= ~why
+        self.heard_at = self._broker.now  # it could not be heard
+        if not self._paused and self.transport is not None:
+            self.transport.resume_reading()
+
+    def silent_since(self, now: float) -> float:
+        """When it was last heard, or could not be, or took something of what we wrote.
+
+        Before CONNECT: when the connection was made, since bytes that lead nowhere are not worth waiting for.
+        """
+        if self._paused & (Pause.DISK | Pause.WINDOW):
+            self.heard_at = now
+        elif self._paused and self.transport is not None:
+            unread = self.transport.get_write_buffer_size()
+            if unread < self._unread:
+                self.heard_at = now
+            self._unread = unread
+        if not self.is_open:
+            self._made_at = now if self._paused else self._made_at
+            return self._made_at
+        return self.heard_at
+
+    def close(self, reason: Reason, detail: str) -> None:
+        """Close this connection, telling why where the protocol can. The will is published."""
+        if self.transport is None:
+            return
+        farewell = self._connection.farewell(reason)
+        if farewell:
+            self.send(farewell)
+        self._broker.tally.closed[reason.name.lower()] += 1
+        self._shut()
+        self._gone(f"{reason.name.lower().replace('_', ' ')}: {detail}")
+
+    def _shut(self) -> None:
+        self.flush()
+        transport = self.transport
+        if transport is not None:
+            transport.close()
+            if transport.get_write_buffer_size():
+                # what it does not read in time it does not get
+                self._broker.deadlines.at(self._broker.now + 5.0, lambda _: transport.abort())
+
+    def _gone(self, why: str) -> None:
+        self.transport = None
+        self._out = []
+        self._broker.gone(self, why)
