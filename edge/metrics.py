@@ -49,8 +49,8 @@ class BrokerMetrics:
             ("clients", "Connections open", len(broker.clients)),
             ("sessions", "Sessions, connected or not", len(broker.sessions)),
             ("subscriptions", "Subscriptions of all sessions", broker.subscriptions.count),
-            ("retained_messages", "Topics with a retained message", len(broker.retained)),
-            ("retained_bytes", "Their topics and payloads", broker.retained.bytes_held),
+            ("retained_messages", "Topics with a retained message", len(broker.fanout.retained)),
+            ("retained_bytes", "Their topics and payloads", broker.fanout.retained.bytes_held),
             ("queued_messages", "Waiting for subscribers", _queued(broker)),
             ("paused", "1 while nobody is read, for the disk's sake", broker.paused is not None),
         ):

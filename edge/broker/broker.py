@@ -1,44 +1,30 @@
-"""The broker: who is connected, what sessions exist, who gets which message. One thread; no call in here waits.
+"""The broker: who is connected and what sessions exist. One thread; no call in here waits.
 
-It owns what clients share: the gate, routes, subscriptions, retained messages, deadlines, and the decision to pause
-reading. The rim (`listener.py`) calls `tick` and gives each TCP connection a `Client`; the committer calls
-`on_durable`. Time moves in ticks: `now` is the time of the last one, and nothing times out early for it.
+It owns what clients share: the gate, routes, the fan-out, deadlines, and the decision to pause reading. The rim
+(`listener.py`) calls `tick` and gives each TCP connection a `Client`; the committer calls `on_durable`. Time moves in
+ticks: `now` is the time of the last one, and nothing times out early for it.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from typing import Protocol
 
 from ...core.clock import Clock
 from ...core.errors import HeadwaterError
-from ..mqtt.packets import (
-    Connack,
-    Connect,
-    RetainHandling,
-    Suback,
-    Subscribe,
-    SubscriptionOptions,
-    Unsuback,
-    Unsubscribe,
-    Version,
-)
+from ..mqtt.packets import Connack, Connect, Version
 from ..mqtt.properties import Properties
 from ..mqtt.reasons import Reason, Violation
-from ..mqtt.topics import SHARED_PREFIX
 from ..streams import StreamTable
 from .client import Client
 from .deadlines import Deadlines
+from .fanout import Fanout
 from .gate import Gate
 from .journal import Committer, Journal
-from .messages import Message
 from .peer import Peer
-from .retained import Retained
 from .routing import Router
-from .sessions import Delivery, Session
+from .sessions import Session
 from .settings import MqttSettings
-from .subscriptions import Subscriptions
 from .tally import Tally
 from .transport import Pause
 from .wills import Wills
@@ -76,14 +62,10 @@ class Broker:
         self.clock = clock
         self.now = clock.monotonic()
         self.tally = Tally()
-        self.subscriptions = Subscriptions()
         self.deadlines = Deadlines()
-        self.retained = Retained(
-            messages_max=settings.retained_messages_max,
-            bytes_max=settings.retained_bytes_max,
-            tally=self.tally,
-        )
-        self.gate = Gate(journal, committer, self._deliver)
+        self.fanout = Fanout(settings, self.tally, self)
+        self.subscriptions = self.fanout.subscriptions
+        self.gate = Gate(journal, committer, self.fanout.deliver)
         self.sessions: dict[str, Session] = {}
         self.clients: set[Peer] = set()
         self.dirty: list[Peer] = []  # clients with gathered output
@@ -341,75 +323,3 @@ class Broker:
             self.tally.refused[f"will: {type(error).__name__.lower()}"] += 1
         else:
             self._committer.request()
-
-    # --- subscriptions and deliveries -------------------------------------------------------------------------
-
-    def subscribe(self, session: Session, packet: Subscribe) -> None:
-        client = session.link
-        assert isinstance(client, Client)
-        identifiers = packet.properties.subscription_identifiers
-        identifier = identifiers[0] if identifiers else 0
-        reasons: list[Reason] = []
-        wanted: list[SubscriptionOptions] = []
-        for options in packet.subscriptions:
-            refusal = self._objection(session, options)
-            if refusal is not None:
-                reasons.append(refusal)
-                continue
-            is_new = self.subscriptions.add(session, options, identifier)
-            reasons.append(Reason(options.qos))
-            handling = options.retain_handling
-            if handling is RetainHandling.SEND or (
-                is_new and handling is RetainHandling.SEND_IF_NEW
-            ):
-                wanted.append(options)
-        client.reply(Suback(packet_id=packet.packet_id, reasons=tuple(reasons)))
-        for options in wanted:
-            session.offer_retained(self._retained_for(options, identifiers), self.now)
-
-    def _objection(self, session: Session, options: SubscriptionOptions) -> Reason | None:
-        if options.filter.startswith(SHARED_PREFIX):
-            return Reason.SHARED_SUBSCRIPTIONS_NOT_SUPPORTED
-        if options.filter.count("/") >= self.settings.filter_levels_max:
-            return Reason.TOPIC_FILTER_INVALID
-        is_new = options.filter not in session.filters
-        if is_new and len(session.filters) >= self.settings.subscriptions_max:
-            return Reason.QUOTA_EXCEEDED
-        return None
-
-    def _retained_for(
-        self, options: SubscriptionOptions, identifiers: tuple[int, ...]
-    ) -> Iterator[Delivery]:
-        for message in self.retained.matching(options.filter, lambda: self.now):
-            yield Delivery(message, min(options.qos, message.qos), True, identifiers)
-
-    def unsubscribe(self, session: Session, packet: Unsubscribe) -> None:
-        client = session.link
-        assert isinstance(client, Client)
-        reasons = tuple(
-            Reason.SUCCESS
-            if self.subscriptions.remove(session, topic_filter)
-            else Reason.NO_SUBSCRIPTION_EXISTED
-            for topic_filter in packet.filters
-        )
-        client.reply(Unsuback(packet_id=packet.packet_id, reasons=reasons))
-
-    def _deliver(self, message: Message) -> None:
-        """A message whose record is durable."""
-        retained = message.retain and self.retained.put(message)
-        subscriptions = self.subscriptions
-        for target in subscriptions.takers(message):
-            session, qos, no_local, as_published, identifiers = target
-            if no_local and session.client_id == message.publisher:
-                own = subscriptions.others(session, message)
-                if own is None:
-                    continue  # [MQTT-3.8.3-3]
-                _, qos, _, as_published, identifiers = own
-            retain = message.retain and as_published
-            delivery = Delivery(message, min(qos, message.qos), retain, identifiers)
-            session.deliver(delivery, self.now)
-        if retained and message.payload:
-            for session, options, identifier, _ in subscriptions.latecomers(message):
-                identifiers = (identifier,) if identifier else ()
-                delivery = Delivery(message, min(options.qos, message.qos), True, identifiers)
-                session.deliver(delivery, self.now)

@@ -95,11 +95,9 @@ class Client(Intake):
             case Pingreq():
                 self.send(PINGRESP)
             case Subscribe():
-                assert self._session is not None
-                self._broker.subscribe(self._session, packet)
+                self._broker.fanout.subscribe(self, packet)
             case Unsubscribe():
-                assert self._session is not None
-                self._broker.unsubscribe(self._session, packet)
+                self._broker.fanout.unsubscribe(self, packet)
             case Connect():
                 self.version = self._connection.version
                 self._broker.connect(self, packet)

@@ -1,0 +1,121 @@
+"""Fan-out: who subscribes, and to whom a message goes once its record is durable.
+
+It owns the subscriptions and the retained messages. The gate calls `deliver`; SUBSCRIBE and UNSUBSCRIBE come from the
+client that sent them. What a session does with a delivery is the session's affair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Protocol
+
+from ..mqtt.packets import (
+    RetainHandling,
+    Suback,
+    Subscribe,
+    SubscriptionOptions,
+    Unsuback,
+    Unsubscribe,
+)
+from ..mqtt.reasons import Reason
+from ..mqtt.topics import SHARED_PREFIX
+from .messages import Message
+from .retained import Retained
+from .sessions import Delivery, Session
+from .settings import MqttSettings
+from .subscriptions import Subscriptions
+from .tally import Tally
+
+if TYPE_CHECKING:
+    from .peer import Peer
+
+
+class Ticking(Protocol):
+    """Who has the time of the last tick."""
+
+    now: float
+
+
+class Fanout:
+    __slots__ = ("_settings", "_time", "retained", "subscriptions")
+
+    def __init__(self, settings: MqttSettings, tally: Tally, time: Ticking) -> None:
+        self.subscriptions = Subscriptions()
+        self.retained = Retained(
+            messages_max=settings.retained_messages_max,
+            bytes_max=settings.retained_bytes_max,
+            tally=tally,
+        )
+        self._settings = settings
+        self._time = time
+
+    def subscribe(self, client: Peer, packet: Subscribe) -> None:
+        session = client.session
+        assert session is not None
+        identifiers = packet.properties.subscription_identifiers
+        identifier = identifiers[0] if identifiers else 0
+        reasons: list[Reason] = []
+        wanted: list[SubscriptionOptions] = []
+        for options in packet.subscriptions:
+            refusal = self._objection(session, options)
+            if refusal is not None:
+                reasons.append(refusal)
+                continue
+            is_new = self.subscriptions.add(session, options, identifier)
+            reasons.append(Reason(options.qos))
+            handling = options.retain_handling
+            if handling is RetainHandling.SEND or (
+                is_new and handling is RetainHandling.SEND_IF_NEW
+            ):
+                wanted.append(options)
+        client.reply(Suback(packet_id=packet.packet_id, reasons=tuple(reasons)))
+        for options in wanted:
+            session.offer_retained(self._retained_for(options, identifiers), self._time.now)
+
+    def _objection(self, session: Session, options: SubscriptionOptions) -> Reason | None:
+        if options.filter.startswith(SHARED_PREFIX):
+            return Reason.SHARED_SUBSCRIPTIONS_NOT_SUPPORTED
+        if options.filter.count("/") >= self._settings.filter_levels_max:
+            return Reason.TOPIC_FILTER_INVALID
+        is_new = options.filter not in session.filters
+        if is_new and len(session.filters) >= self._settings.subscriptions_max:
+            return Reason.QUOTA_EXCEEDED
+        return None
+
+    def _retained_for(
+        self, options: SubscriptionOptions, identifiers: tuple[int, ...]
+    ) -> Iterator[Delivery]:
+        for message in self.retained.matching(options.filter, lambda: self._time.now):
+            yield Delivery(message, min(options.qos, message.qos), True, identifiers)
+
+    def unsubscribe(self, client: Peer, packet: Unsubscribe) -> None:
+        session = client.session
+        assert session is not None
+        reasons = tuple(
+            Reason.SUCCESS
+            if self.subscriptions.remove(session, topic_filter)
+            else Reason.NO_SUBSCRIPTION_EXISTED
+            for topic_filter in packet.filters
+        )
+        client.reply(Unsuback(packet_id=packet.packet_id, reasons=reasons))
+
+    def deliver(self, message: Message) -> None:
+        """A message whose record is durable."""
+        now = self._time.now
+        retained = message.retain and self.retained.put(message)
+        subscriptions = self.subscriptions
+        for target in subscriptions.takers(message):
+            session, qos, no_local, as_published, identifiers = target
+            if no_local and session.client_id == message.publisher:
+                own = subscriptions.others(session, message)
+                if own is None:
+                    continue  # [MQTT-3.8.3-3]
+                _, qos, _, as_published, identifiers = own
+            retain = message.retain and as_published
+            delivery = Delivery(message, min(qos, message.qos), retain, identifiers)
+            session.deliver(delivery, now)
+        if retained and message.payload:
+            for session, options, identifier, _ in subscriptions.latecomers(message):
+                identifiers = (identifier,) if identifier else ()
+                delivery = Delivery(message, min(options.qos, message.qos), True, identifiers)
+                session.deliver(delivery, now)
