@@ -16,7 +16,8 @@ from .errors import Refused
 ADDRESS_HEADER = "hw.address"
 # The edge journal's identity (16 hex digits): an edge that was wiped starts again at offset 0 under another log.
 LOG_HEADER = "hw.log"
-# The MQTT topic, present only where the record's key is not the topic.
+# The MQTT topic, present only where the record's key is not the topic. The other `mqtt.…` headers and how user properties
+# become headers: edge/broker/stored.py.
 TOPIC_HEADER = "mqtt.topic"
 
 # The stream in which gap records travel, and its fields (JSON): see core/gap.py.

@@ -141,7 +141,7 @@ def test_each_room_is_one_folder_with_two_names(room: str) -> None:
 def test_nothing_named_core_reaches_site_packages(tmp_path: Path) -> None:
     look = f"import importlib.util as u; print([n for n in {ROOMS!r} if u.find_spec(n)])"
     out = subprocess.run(
-        [sys.executable, "-c", look], cwd=tmp_path, capture_output=True, text=True, check=True
+        [sys.executable, "-I", "-c", look], cwd=tmp_path, capture_output=True, text=True, check=True
     )
     assert out.stdout.strip() == "[]"
 
@@ -155,6 +155,6 @@ def test_the_edge_never_loads_what_only_the_cloud_needs(module: str, tmp_path: P
         f"print([n for n in {heavy!r} if n in sys.modules], 'asyncio' in sys.modules)"
     )
     out = subprocess.run(
-        [sys.executable, "-c", look], cwd=tmp_path, capture_output=True, text=True, check=True
+        [sys.executable, "-I", "-c", look], cwd=tmp_path, capture_output=True, text=True, check=True
     )
     assert out.stdout.split(" ")[0] == "[]", out.stdout

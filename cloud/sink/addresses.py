@@ -28,7 +28,9 @@ from ...core.record import (
 )
 from ..lake.positions import EdgePartition
 
-_OURS = frozenset({ADDRESS_HEADER, LOG_HEADER, TOPIC_HEADER})
+# What every MQTT message has, and so no news in a row (edge/broker/stored.py).
+_MARKS = frozenset({"mqtt.qos", "mqtt.retain"})
+_OURS = frozenset({ADDRESS_HEADER, LOG_HEADER, TOPIC_HEADER}) | _MARKS
 
 
 class Run(NamedTuple):
@@ -61,6 +63,9 @@ def read_addresses(
     headers: Sequence[Headers], runs: Sequence[Run], kafka_offsets: list[int]
 ) -> Addresses:
     lengths = set(map(len, headers))
+    if len(lengths) > 1:  # messages at several QoS, most likely
+        headers = [tuple([pair for pair in each if pair[0] not in _MARKS]) for each in headers]
+        lengths = set(map(len, headers))
     if len(lengths) == 1 and (found := _uniform(headers, lengths.pop(), runs, kafka_offsets)):
         return found
     return _one_by_one(headers, runs, kafka_offsets)

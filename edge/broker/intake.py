@@ -9,6 +9,7 @@ from ..mqtt.reasons import Violation
 from .holding import Holding
 from .messages import Message
 from .routing import Route, TopicRefused, refusal
+from .stored import headers_of, marked_with_client
 
 
 class Intake(Holding):
@@ -21,6 +22,7 @@ class Intake(Holding):
         assert routes is not None
         assert session is not None
         known = routes.young
+        no_local = session.no_local
         generation = broker.subscriptions.generation
         now_ms = broker.clock.wall_ms()
         published = broker.tally.published
@@ -31,7 +33,10 @@ class Intake(Holding):
             try:
                 if route is None:
                     route = routes.find(topic)
-                route.append(now_ms, route.key, payload, route.headers)
+                headers = route.headers if puback else route.headers_qos_0
+                if no_local:
+                    headers = marked_with_client(headers, route.topic, self.client_id, no_local)
+                offset = route.append(now_ms, route.key, payload, headers)
             except (TopicRefused, Refused, Unavailable, Closed) as error:
                 if isinstance(error, Violation) and not isinstance(error, TopicRefused):
                     raise
@@ -43,14 +48,14 @@ class Intake(Holding):
                 self._refuse(error, 1 if puback else 0, int.from_bytes(puback[2:], "big"))
                 continue
             if route.quiet != generation:
-                self._offer(route, payload, 1 if puback else 0)
+                self._offer(route, payload, 1 if puback else 0, offset)
             if puback:
                 acks.append(puback)
         published[1] += len(acks)
         published[0] += unacknowledged - len(acks)
         self._hold(acks)
 
-    def _offer(self, route: Route, payload: bytes, qos: int) -> None:
+    def _offer(self, route: Route, payload: bytes, qos: int, offset: int) -> None:
         """Somebody may want it; where nobody does, the route remembers."""
         broker = self._broker
         if broker.subscriptions.targets(route.topic):
@@ -61,6 +66,8 @@ class Intake(Holding):
                 publisher=self.client_id,
                 now=broker.now,
                 generation=broker.subscriptions.generation,
+                tp=route.tp,
+                offset=offset,
             )
             broker.gate.wait_message(message)
         else:
@@ -77,7 +84,12 @@ class Intake(Holding):
             return
         try:
             route = routes.find(packet.topic.encode())
-            route.append(broker.clock.wall_ms(), route.key, packet.payload, route.headers)
+            headers = headers_of(route.headers, packet)
+            if session.no_local:
+                headers = marked_with_client(
+                    headers, packet.topic, session.client_id, session.no_local
+                )
+            offset = route.append(broker.clock.wall_ms(), route.key, packet.payload, headers)
         except (TopicRefused, Refused, Unavailable, Closed) as error:
             self._refuse(error, packet.qos, packet.packet_id)
             return
@@ -85,7 +97,12 @@ class Intake(Holding):
         commit = broker.gate.commit
         if packet.retain or broker.subscriptions.targets(packet.topic):
             message = Message.of(
-                forwarded(packet), session.client_id, broker.now, broker.subscriptions.generation
+                forwarded(packet),
+                session.client_id,
+                broker.now,
+                broker.subscriptions.generation,
+                tp=route.tp,
+                offset=offset,
             )
             broker.gate.wait_message(message)
         if packet.qos == 1:

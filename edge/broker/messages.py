@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import msgspec
 
+from ...core.record import TopicPartition
 from ..mqtt.encoding import encode_packet
 from ..mqtt.packets import Publish, Version
 from ..mqtt.primitives import encode_varint
@@ -19,13 +20,14 @@ class Message:
     """`publisher` is the client identifier it came from; `expires_at` is on the monotonic clock, None: never.
 
     `generation` is that of the subscriptions when it was taken: who subscribed later, while it waited for the disk,
-    gets it as retained or not at all.
+    gets it as retained or not at all. `tp` and `offset` are where its record lies.
     """
 
     __slots__ = (
         "_encoded",
         "expires_at",
         "generation",
+        "offset",
         "payload",
         "properties",
         "publisher",
@@ -33,6 +35,7 @@ class Message:
         "retain",
         "topic",
         "topic_bytes",
+        "tp",
     )
 
     def __init__(
@@ -46,6 +49,8 @@ class Message:
         publisher: str = "",
         now: float = 0.0,
         generation: int = 0,
+        tp: TopicPartition | None = None,
+        offset: int = -1,
     ) -> None:
         self.topic = topic
         self.topic_bytes = topic.encode()
@@ -55,12 +60,23 @@ class Message:
         self.properties = properties
         self.publisher = publisher
         self.generation = generation
+        self.tp = tp
+        self.offset = offset
         expiry = properties.message_expiry_interval
         self.expires_at = None if expiry is None else now + expiry
         self._encoded: dict[int, tuple[bytes, bytes]] | None = None
 
     @classmethod
-    def of(cls, packet: Publish, publisher: str, now: float, generation: int) -> Message:
+    def of(
+        cls,
+        packet: Publish,
+        publisher: str,
+        now: float,
+        generation: int,
+        *,
+        tp: TopicPartition | None = None,
+        offset: int = -1,
+    ) -> Message:
         """What a PUBLISH carries, beyond the hop it came by."""
         return cls(
             packet.topic,
@@ -71,6 +87,8 @@ class Message:
             publisher=publisher,
             now=now,
             generation=generation,
+            tp=tp,
+            offset=offset,
         )
 
     @property

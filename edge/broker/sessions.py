@@ -69,6 +69,7 @@ class Session:
         "filters",
         "incoming",
         "link",
+        "no_local",
         "will",
         "will_due",
     )
@@ -78,6 +79,7 @@ class Session:
         self.expiry_s = 0.0
         self.ends_at = 0.0  # while nobody is connected
         self.filters: set[str] = set()
+        self.no_local: set[str] = set()  # those of them that do not want what this client publishes
         # QoS 2 packet identifier -> number of the commit that holds its record
         self.incoming: dict[int, int] = {}
         self.link: Link | None = None

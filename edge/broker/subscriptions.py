@@ -75,6 +75,7 @@ class Subscriptions:
         since = self.generation if old is None else old.since
         node.subscriptions[session.client_id] = Subscription(session, options, identifier, since)
         session.filters.add(options.filter)
+        (session.no_local.add if options.no_local else session.no_local.discard)(options.filter)
         self.count += is_new
         return is_new
 
@@ -91,6 +92,7 @@ class Subscriptions:
         if not node.subscriptions or node.subscriptions.pop(session.client_id, None) is None:
             return False
         session.filters.discard(topic_filter)
+        session.no_local.discard(topic_filter)
         for parent, level in reversed(path):
             assert parent.children is not None
             if not parent.children[level].empty:

@@ -8,10 +8,12 @@ from __future__ import annotations
 import msgspec
 
 from ...core.clock import Clock
+from ..mqtt.properties import NO_PROPERTIES
 from .gate import Gate
 from .messages import Message
 from .routing import Router
 from .sessions import Session
+from .stored import headers_of, marked_with_client
 from .tally import Tally
 
 
@@ -30,8 +32,12 @@ class Wills:
         assert will is not None
         session.will = None
         route = self._router.routes(session.client_id).find(will.topic.encode())
-        route.append(self._clock.wall_ms(), route.key, will.payload, route.headers)
+        headers = headers_of(route.headers, will)
+        headers = marked_with_client(headers, will.topic, session.client_id, session.no_local)
+        offset = route.append(self._clock.wall_ms(), route.key, will.payload, headers)
         properties = msgspec.structs.replace(will.properties, will_delay_interval=None)
+        if properties == NO_PROPERTIES:
+            properties = NO_PROPERTIES
         message = Message(
             will.topic,
             will.payload,
@@ -41,6 +47,8 @@ class Wills:
             publisher=session.client_id,
             now=now,
             generation=generation,
+            tp=route.tp,
+            offset=offset,
         )
         self._gate.wait_message(message)
         self._tally.wills += 1

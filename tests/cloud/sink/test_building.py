@@ -21,7 +21,7 @@ from headwater.cloud.sink.source import Aborted, Fetched, OutOfRange
 from headwater.core.batch import Compression, encode_batch
 from headwater.core.errors import Corrupt
 from headwater.core.journal.reading import Bounds
-from headwater.core.record import Record, TopicPartition
+from headwater.core.record import Headers, Record, TopicPartition
 
 from .batches import recrc
 from .log import NOON, addressed
@@ -125,6 +125,19 @@ def test_other_headers_are_kept_as_text() -> None:
     record = Record(NOON, b"k", b"1", (("unit", b"C"), ("bin", b"\xff"), ("unit", None)))
     [headers] = column(built(encode_batch([record])), "headers")
     assert headers == '[["unit","C"],["bin",{"base64":"/w=="}],["unit",null]]'
+
+
+@pytest.mark.parametrize("mark", [(), (("mqtt.qos", b"0"),), (("mqtt.retain", b"1"),)])
+def test_qos_and_retain_are_no_headers_of_interest(mark: Headers) -> None:
+    said: Headers = (*mark, ("unit", b"C"))
+    records = [
+        Record(NOON, b"k", b"1", (*mark, ("hw.address", b"e/s/0/5"))),
+        Record(NOON, b"k", b"2", (("hw.address", b"e/s/0/6"),)),
+        Record(NOON, b"k", b"3", (*said, ("hw.address", b"e/s/0/7"))),
+    ]
+    made = built(encode_batch(records))
+    assert column(made, "offset") == [5, 6, 7]
+    assert column(made, "headers") == [None, None, '[["unit","C"]]']
 
 
 def test_a_null_key_and_a_key_that_is_no_text() -> None:

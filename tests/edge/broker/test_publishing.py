@@ -109,7 +109,7 @@ def test_first_matching_stream_takes_it_and_keys_choose_the_partition() -> None:
     assert [each.partition.partition for each in stored[:2]] == [
         _crc(key) % 8 for key in (b"attic", b"cellar")
     ]
-    assert stored[0].record.headers == (("mqtt.topic", b"house/attic/temperature"),)
+    assert ("mqtt.topic", b"house/attic/temperature") in stored[0].record.headers
     assert stored[3].record.headers == ()
 
 
