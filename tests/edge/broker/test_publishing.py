@@ -110,7 +110,7 @@ def test_first_matching_stream_takes_it_and_keys_choose_the_partition() -> None:
         _crc(key) % 8 for key in (b"attic", b"cellar")
     ]
     assert ("mqtt.topic", b"house/attic/temperature") in stored[0].record.headers
-    assert stored[3].record.headers == ()
+    assert stored[3].record.headers == (("mqtt.qos", b"0"),)
 
 
 def _crc(data: bytes) -> int:
