@@ -12,8 +12,9 @@ import structlog
 
 from ...core.errors import Refused, Unavailable
 from ..mqtt.packets import Connect
-from .broker import TICK_S, Broker
+from .broker import Broker
 from .client import Client
+from .lifetimes import TICK_S
 from .peer import Peer
 
 # Connections the kernel holds for us while the loop is busy: a site that comes back after a power cut.

@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 from headwater.core.clock import ManualClock
 from headwater.core.record import Headers, Record, TopicPartition
-from headwater.edge.broker.broker import TICK_S, Broker
+from headwater.edge.broker.broker import Broker
 from headwater.edge.broker.client import Client
+from headwater.edge.broker.lifetimes import TICK_S
 from headwater.edge.broker.settings import MqttSettings
 from headwater.edge.mqtt.decoding import decode_packet
 from headwater.edge.mqtt.encoding import encode_packet

@@ -1,0 +1,230 @@
+"""Connections and sessions come and go: CONNECT with its negotiation, silence, the end of a connection, expiry, wills.
+
+A connection is watched until it ends; a session lives as long as its connection and `expiry_s` beyond; a will waits
+for its delay or for the session's end, whichever is first ([MQTT-3.1.3-9]). `Broker` holds the sessions and the
+connections, this file alone decides which of them begin and end.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, Protocol
+
+from ...core.errors import HeadwaterError
+from ..mqtt.packets import Connack, Connect, Version
+from ..mqtt.properties import Properties
+from ..mqtt.reasons import Reason, Violation
+from .client import Client
+from .journal import Committer
+from .peer import Peer
+from .routing import Router
+from .sessions import Session
+from .wills import Wills
+
+if TYPE_CHECKING:
+    from .broker import Broker
+
+# How often the rim calls `tick`: the coarseness of every time-out.
+TICK_S = 0.5
+# MQTT 5: this session expiry means never.
+NEVER = 0xFFFFFFFF
+# A client identifier is a dictionary key and part of records: 1 KiB is more than any scheme needs.
+CLIENT_ID_BYTES_MAX = 1024
+
+
+class Observer(Protocol):
+    """Who is told of connections: logs at the rim."""
+
+    def connected(self, client: Client, packet: Connect) -> None: ...
+    def disconnected(self, client: Peer, why: str) -> None: ...
+    def crashed(self, client: Client, error: Exception) -> None: ...
+
+
+class Lifetimes:
+    __slots__ = ("_broker", "_committer", "_observer", "_rng", "_router", "_wills")
+
+    def __init__(
+        self,
+        broker: Broker,
+        router: Router,
+        committer: Committer,
+        *,
+        rng: random.Random,
+        observer: Observer | None,
+    ) -> None:
+        self._broker = broker
+        self._router = router
+        self._committer = committer
+        self._rng = rng
+        self._observer = observer
+        self._wills = Wills(broker.gate, router, broker.clock, broker.tally)
+
+    def close(self) -> None:
+        """The broker stops. Wills that still wait are published: their delay outlives us, their session does not."""
+        for session in self._broker.sessions.values():
+            if session.will is not None:
+                self._publish_will(session)
+
+    def watch(self, client: Client, now: float) -> None:
+        """Connect time-out, then keep-alive at one and a half times ([MQTT-3.1.2-22]); each at its next tick."""
+        if client.deadline is not None:
+            client.deadline.cancel()
+            client.deadline = None
+        if client.transport is None:
+            return
+        limit = (
+            client.keep_alive_s * 1.5
+            if client.is_open
+            else float(self._broker.settings.connect_timeout)
+        )
+        # a connection opened with keep-alive 0 is never closed for silence; TCP's own keep-alive finds the dead
+        if client.is_open and not client.keep_alive_s:
+            return
+        due = client.silent_since(now) + limit + TICK_S
+        if now >= due:
+            silent = "no packet in 1.5 x keep alive" if client.is_open else "no CONNECT in time"
+            client.close(Reason.KEEP_ALIVE_TIMEOUT, silent)
+        else:
+            client.deadline = self._broker.deadlines.at(
+                due, lambda later: self.watch(client, later)
+            )
+
+    def connect(self, client: Client, packet: Connect) -> None:
+        """CONNECT. Raises Violation with the reason for CONNACK."""
+        client_id = self._identify(packet)
+        self._check_will(packet)
+        session = self._broker.sessions.get(client_id)
+        if session is not None and isinstance(session.link, Client):
+            # [MQTT-3.1.4-3]: the newcomer has it; its will follows the rules of a closed connection
+            if packet.clean_start:
+                session.expiry_s = 0.0
+            session.link.close(Reason.SESSION_TAKEN_OVER, "connected again elsewhere")
+            session = self._broker.sessions.get(client_id)
+        if session is not None and packet.clean_start:
+            self._end(session)  # [MQTT-3.1.2-4]
+            session = None
+        present = session is not None
+        if session is None:
+            if len(self._broker.sessions) >= self._broker.settings.sessions_max:
+                raise Violation(Reason.QUOTA_EXCEEDED, "too many sessions")
+            session = self._broker.sessions[client_id] = Session(
+                client_id, self._broker.settings, self._broker.tally
+            )
+        session.settle()
+        session.will = None  # [MQTT-3.1.3-9]: it came back before the delay was over
+        connack = self._negotiate(client, packet, session, present)
+        client.attach(session, self._router.routes(client_id))
+        client.send(client.connection.accept(connack))
+        client.will = packet.will
+        if self._observer is not None:
+            self._observer.connected(client, packet)
+        if present:
+            session.resend(self._broker.now)
+        self.watch(client, self._broker.now)
+
+    def _identify(self, packet: Connect) -> str:
+        if packet.properties.authentication_method is not None:
+            raise Violation(Reason.BAD_AUTHENTICATION_METHOD, "no enhanced authentication here")
+        if len(packet.client_id.encode()) > CLIENT_ID_BYTES_MAX:
+            raise Violation(
+                Reason.CLIENT_IDENTIFIER_NOT_VALID,
+                f"client identifier above {CLIENT_ID_BYTES_MAX} bytes",
+            )
+        if packet.client_id:
+            return packet.client_id
+        if packet.version is Version.V311 and not packet.clean_start:
+            # [MQTT-3.1.3-8]
+            raise Violation(Reason.CLIENT_IDENTIFIER_NOT_VALID, "a kept session needs a name")
+        while True:
+            assigned = f"hw-{self._rng.getrandbits(64):016x}"  # [MQTT-3.1.3-6], [-7]
+            if assigned not in self._broker.sessions:
+                return assigned
+
+    def _check_will(self, packet: Connect) -> None:
+        if packet.will is not None and packet.will.topic.startswith("$"):
+            raise Violation(Reason.TOPIC_NAME_INVALID, "a will must not be published to $ topics")
+
+    def _negotiate(
+        self, client: Client, packet: Connect, session: Session, present: bool
+    ) -> Connack:
+        settings, wanted = self._broker.settings, packet.properties
+        client.keep_alive_s = float(packet.keep_alive)
+        if packet.version is Version.V311:
+            session.expiry_s = 0.0 if packet.clean_start else float(settings.session_expiry_max)
+            return Connack(session_present=present)
+        client.window = min(client.window, wanted.receive_maximum or 0xFFFF)
+        asked_s = wanted.session_expiry_interval or 0
+        session.expiry_s = self.session_expiry(asked_s)
+        keep_alive = None
+        if 0 < settings.keep_alive_max < (packet.keep_alive or 0x10000):
+            keep_alive = settings.keep_alive_max  # [MQTT-3.1.2-21]
+            client.keep_alive_s = float(keep_alive)
+        properties = Properties(
+            session_expiry_interval=None if asked_s == session.expiry_s else int(session.expiry_s),
+            receive_maximum=settings.receive_maximum,
+            maximum_packet_size=settings.packet_bytes_max,
+            topic_alias_maximum=settings.topic_alias_max,
+            shared_subscription_available=0,
+            assigned_client_identifier=None if packet.client_id else session.client_id,
+            server_keep_alive=keep_alive,
+        )
+        return Connack(session_present=present, properties=properties)
+
+    def session_expiry(self, asked_s: int) -> float:
+        """What we grant. `NEVER` is not granted: what is bounded by nothing fills the memory of something."""
+        return min(float(asked_s), float(self._broker.settings.session_expiry_max))
+
+    def gone(self, client: Peer, why: str) -> None:
+        """The connection is over, for whatever reason; called once."""
+        self._broker.clients.discard(client)
+        if client.deadline is not None:
+            client.deadline.cancel()
+        session = client.session
+        if session is not None and session.link is client:
+            session.unbind(self._broker.now)
+            will = client.will
+            client.will = None
+            if will is not None:
+                delay_s = min(
+                    float(will.properties.will_delay_interval or 0),
+                    float(self._broker.settings.will_delay_max),
+                    session.expiry_s,  # [MQTT-3.1.3-9]: at the session's end at the latest
+                )
+                session.will = will
+                if delay_s > 0:
+                    due = self._broker.now + delay_s
+                    session.will_due = self._broker.deadlines.at(
+                        due, lambda _: self._will_due(session)
+                    )
+                else:
+                    self._publish_will(session)
+            if session.expiry_s <= 0:
+                self._end(session)
+            else:
+                session.end_due = self._broker.deadlines.at(
+                    session.ends_at, lambda _: self._end(session)
+                )
+        if self._observer is not None:
+            self._observer.disconnected(client, why)
+
+    def _end(self, session: Session) -> None:
+        """The session and all that hangs on it; a will that still waits is due ([MQTT-3.1.2-8])."""
+        if self._broker.sessions.get(session.client_id) is not session:
+            return
+        del self._broker.sessions[session.client_id]
+        session.settle()
+        self._broker.subscriptions.remove_session(session)
+        if session.will is not None:
+            self._publish_will(session)
+
+    def _will_due(self, session: Session) -> None:
+        if session.will is not None and session.link is None:
+            self._publish_will(session)
+
+    def _publish_will(self, session: Session) -> None:
+        try:
+            self._wills.publish(session, self._broker.now, self._broker.subscriptions.generation)
+        except HeadwaterError as error:
+            self._broker.tally.refused[f"will: {type(error).__name__.lower()}"] += 1
+        else:
+            self._committer.request()
