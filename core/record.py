@@ -18,10 +18,15 @@ ADDRESS_HEADER = "hw.address"
 LOG_HEADER = "hw.log"
 # The MQTT topic, present only where the record's key is not the topic. The other `mqtt.…` headers and how user properties
 # become headers: edge/broker/stored.py.
+# The clock that stamped the record: boot, trust and wall − boot time (core/belief.py).
+TIME_HEADER = "hw.time"
+# The MQTT topic, present only where the record's key is not the topic.
 TOPIC_HEADER = "mqtt.topic"
 
 # The stream in which gap records travel, and its fields (JSON): see core/gap.py.
 GAPS_STREAM = "_gaps"
+# The stream of clock anchors, JSON as well: see core/anchor.py.
+TIME_STREAM = "_time"
 
 # Kafka's rule for topic names (org.apache.kafka.common.internals.Topic): a stream is a topic.
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,249}\Z")

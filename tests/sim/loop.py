@@ -57,6 +57,9 @@ class LoopClock:
     def monotonic(self) -> float:
         return self._loop.time()
 
+    def boot_ms(self) -> int:
+        return round(self._loop.time() * 1000)
+
 
 def run(main: Coroutine[Any, Any, T]) -> T:
     """One simulation from start to end, in a loop of its own. Tasks left over are cancelled."""
