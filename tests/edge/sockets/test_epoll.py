@@ -1,0 +1,395 @@
+"""Connections on one epoll, both twins, over real sockets: bytes, back-pressure, ends, and the round."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import random
+import socket
+import struct
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from types import ModuleType
+
+import pytest
+import uvloop
+
+from headwater.edge.sockets import _epoll_py, sockets
+from headwater.edge.sockets.accepting import Acceptor, bind
+
+TWINS = [_epoll_py]
+if sockets.COMPILED:
+    TWINS.append(importlib.import_module("headwater.edge.sockets._epoll"))
+HIGH = 100_000
+
+
+@pytest.fixture(params=TWINS, ids=lambda twin: twin.__name__.rpartition(".")[2])
+def twin(request: pytest.FixtureRequest) -> ModuleType:
+    found: ModuleType = request.param
+    return found
+
+
+@pytest.fixture(params=[uvloop.new_event_loop, asyncio.new_event_loop], ids=["uvloop", "asyncio"])
+def run(request: pytest.FixtureRequest) -> Callable[..., None]:
+    def run_on(main: Callable[[], object]) -> None:
+        with asyncio.Runner(loop_factory=request.param) as runner:
+            runner.run(main())  # type: ignore[arg-type]
+
+    return run_on
+
+
+class Heard:
+    """A protocol that remembers, and calls `on_data` while it is being called."""
+
+    def __init__(self) -> None:
+        self.data = b""
+        self.reads = 0
+        self.eof = 0
+        self.paused: list[bool] = []
+        self.lost: list[Exception | None] = []
+        self.on_data: Callable[[], None] = lambda: None
+
+    def data_received(self, data: bytes) -> None:
+        self.data += data
+        self.reads += 1
+        self.on_data()
+
+    def eof_received(self) -> bool:
+        self.eof += 1
+        return False
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.lost.append(error)
+
+    def pause_writing(self) -> None:
+        self.paused.append(True)
+
+    def resume_writing(self) -> None:
+        self.paused.append(False)
+
+
+class Bench:
+    def __init__(self, owner: _epoll_py.Sockets) -> None:
+        self.owner = owner
+        self.peers: list[socket.socket] = []
+
+    def connect(self) -> tuple[_epoll_py.Connection, Heard, socket.socket]:
+        """(our connection, its protocol, the other end) over TCP, so that a reset is a reset."""
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            peer = socket.create_connection(server.getsockname())
+            ours, _ = server.accept()
+        peer.setblocking(False)
+        self.peers.append(peer)
+        heard = Heard()
+        return self.owner.adopt(ours, heard, write_buffer_max=HIGH), heard, peer
+
+
+@asynccontextmanager
+async def bench(
+    twin: ModuleType, on_round: Callable[[], None] | None = None
+) -> AsyncIterator[Bench]:
+    made = Bench(twin.Sockets(asyncio.get_running_loop(), on_round))
+    try:
+        yield made
+    finally:
+        made.owner.close()
+        for peer in made.peers:
+            peer.close()
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 - what is waited for is in the kernel
+            await asyncio.sleep(0.001)
+
+
+def drain(peer: socket.socket) -> bytes:
+    data = b""
+    while True:
+        try:
+            more = peer.recv(65536)
+        except BlockingIOError:
+            return data
+        if not more:
+            return data
+        data += more
+
+
+def reset(peer: socket.socket) -> None:
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    peer.close()
+
+
+def test_bytes_go_both_ways(twin: ModuleType, run: Callable[..., None]) -> None:
+    async def main() -> None:
+        async with bench(twin) as b:
+            ours, heard, peer = b.connect()
+            peer.send(b"up")
+            await until(lambda: heard.data == b"up")
+            ours.write(b"down")
+            assert drain(peer) == b"down", "a write on a connection that keeps up is sent at once"
+            assert ours.get_write_buffer_size() == 0
+            assert ours.get_extra_info("peername") == peer.getsockname()
+            assert len(b.owner) == 1
+
+    run(main)
+
+
+def test_one_round_hears_all_and_says_so_once(twin: ModuleType, run: Callable[..., None]) -> None:
+    async def main() -> None:
+        rounds: list[int] = []
+        heards: list[Heard] = []
+        async with bench(twin, lambda: rounds.append(sum(h.reads for h in heards))) as b:
+            ends = [b.connect() for _ in range(20)]
+            heards += [heard for _, heard, _ in ends]
+            for _, _, peer in ends:
+                peer.send(b"x")
+            await until(lambda: rounds and rounds[-1] == 20)
+            assert rounds[0] == 20, "everybody readable is heard before the round is over"
+
+    run(main)
+
+
+def test_end_of_stream_closes(twin: ModuleType, run: Callable[..., None]) -> None:
+    async def main() -> None:
+        async with bench(twin) as b:
+            ours, heard, peer = b.connect()
+            peer.send(b"last words")
+            peer.shutdown(socket.SHUT_WR)
+            await until(lambda: heard.lost)
+            assert heard.data == b"last words"
+            assert (heard.eof, heard.lost, len(b.owner)) == (1, [None], 0)
+            assert ours.is_closing()
+            ours.write(b"nobody gets this")
+            ours.close()
+            ours.abort()
+            await asyncio.sleep(0)
+            assert heard.lost == [None], "told once"
+            assert ours.get_extra_info("peername", "gone") == "gone"
+
+    run(main)
+
+
+def test_back_pressure_and_a_close_that_waits_for_it(
+    twin: ModuleType, run: Callable[..., None]
+) -> None:
+    async def main() -> None:
+        async with bench(twin) as b:
+            ours, heard, peer = b.connect()
+            sent = b""
+            rng = random.Random(1)
+            while not heard.paused:
+                piece = rng.randbytes(50_000)
+                sent += piece
+                ours.write(piece)
+            assert heard.paused == [True]
+            assert ours.get_write_buffer_size() > HIGH
+            got = b""
+            while heard.paused == [True]:
+                got += drain(peer)
+                await asyncio.sleep(0.001)
+            assert heard.paused == [True, False]
+            sent += b"the end"
+            ours.write(b"the end")
+            ours.close()
+            ours.write(b"too late")
+            while not heard.lost:
+                got += drain(peer)
+                await asyncio.sleep(0.001)
+            got += drain(peer)
+            assert got == sent
+            assert heard.lost == [None]
+
+    run(main)
+
+
+def test_abort_drops_what_was_not_sent(twin: ModuleType, run: Callable[..., None]) -> None:
+    async def main() -> None:
+        async with bench(twin) as b:
+            ours, heard, _ = b.connect()
+            while not heard.paused:
+                ours.write(bytes(100_000))
+            ours.abort()
+            assert heard.lost == [], "never from within a call"
+            await asyncio.sleep(0)
+            assert heard.lost == [None]
+            assert ours.get_write_buffer_size() == 0
+
+    run(main)
+
+
+def test_pausing_stops_reading_and_resuming_reads_what_waited(
+    twin: ModuleType, run: Callable[..., None]
+) -> None:
+    async def main() -> None:
+        async with bench(twin) as b:
+            ours, heard, peer = b.connect()
+            _, other, other_peer = b.connect()
+            ours.pause_reading()
+            peer.send(b"waits")
+            other_peer.send(b"passes")
+            await until(lambda: other.data == b"passes")
+            assert heard.data == b""
+            ours.resume_reading()
+            await until(lambda: heard.data == b"waits")
+
+    run(main)
+
+
+def test_a_reset_is_told_with_its_error(twin: ModuleType, run: Callable[..., None]) -> None:
+    async def main() -> None:
+        async with bench(twin) as b:
+            _, heard, peer = b.connect()
+            reset(peer)
+            await until(lambda: heard.lost)
+            assert isinstance(heard.lost[0], ConnectionResetError)
+
+    run(main)
+
+
+def test_a_reset_is_noticed_while_nobody_reads(twin: ModuleType, run: Callable[..., None]) -> None:
+    """Else the level-triggered event would turn the loop for nothing, for ever."""
+
+    async def main() -> None:
+        async with bench(twin) as b:
+            ours, heard, peer = b.connect()
+            ours.pause_reading()
+            reset(peer)
+            await until(lambda: heard.lost)
+            assert len(b.owner) == 0
+
+    run(main)
+
+
+def test_writing_to_a_broken_connection_is_no_error_of_the_writer(
+    twin: ModuleType, run: Callable[..., None]
+) -> None:
+    async def main() -> None:
+        async with bench(twin) as b:
+            ours, heard, peer = b.connect()
+            ours.pause_reading()
+            reset(peer)
+            for _ in range(5):
+                ours.write(b"x")
+            await until(lambda: heard.lost)
+            assert len(heard.lost) == 1
+
+    run(main)
+
+
+def test_closing_another_within_a_round_is_safe(twin: ModuleType, run: Callable[..., None]) -> None:
+    """Its event may be in the same round; a new connection may even get its descriptor's number."""
+
+    async def main() -> None:
+        async with bench(twin) as b:
+            ends = [b.connect() for _ in range(10)]
+
+            def close_all() -> None:
+                for ours, _, _ in ends:
+                    ours.abort()
+
+            for _, heard, _ in ends:
+                heard.on_data = close_all
+            for _, _, peer in ends:
+                peer.send(b"x")
+            await until(lambda: all(heard.lost for _, heard, _ in ends))
+            assert sum(heard.reads for _, heard, _ in ends) == 1
+            fresh, heard, peer = b.connect()
+            peer.send(b"new")
+            await until(lambda: heard.data == b"new")
+            assert not fresh.is_closing()
+
+    run(main)
+
+
+def test_any_mixture_of_sizes_arrives_as_it_was_sent(
+    twin: ModuleType, run: Callable[..., None]
+) -> None:
+    async def main() -> None:
+        rng = random.Random(7)
+        async with bench(twin) as b:
+            ends = [b.connect() for _ in range(5)]
+            down, up = [b""] * 5, [b""] * 5
+            got = [b""] * 5
+            for _ in range(300):
+                index = rng.randrange(5)
+                ours, _, peer = ends[index]
+                piece = rng.randbytes(rng.choice((1, 100, 5_000, 200_000)))
+                if rng.random() < 0.5:
+                    ours.write(piece)
+                    down[index] += piece
+                else:
+                    with suppress(BlockingIOError):
+                        up[index] += piece[: peer.send(piece)]
+                got[index] += drain(peer)
+                if rng.random() < 0.3:
+                    await asyncio.sleep(0)
+            for index, (ours, heard, peer) in enumerate(ends):
+                async with asyncio.timeout(10):
+                    while len(got[index]) < len(down[index]):
+                        got[index] += drain(peer)
+                        await asyncio.sleep(0.001)
+                assert got[index] == down[index]
+                assert ours.get_write_buffer_size() == 0
+                await until(lambda h=heard, i=index: len(h.data) == len(up[i]))  # type: ignore[misc]
+                assert heard.data == up[index]
+
+    run(main)
+
+
+def test_accepting(run: Callable[..., None]) -> None:
+    async def main() -> None:
+        taken: list[socket.socket] = []
+        (listening,) = await bind("127.0.0.1", 0, backlog=64)
+        acceptor = Acceptor(listening, taken.append, refused=lambda error: None)
+        peers = [socket.create_connection(acceptor.address) for _ in range(10)]
+        await until(lambda: len(taken) == 10)
+        acceptor.close()
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(
+                acceptor.address if listening.fileno() >= 0 else peers[0].getpeername()
+            )
+        for sock in (*taken, *peers):
+            sock.close()
+
+    run(main)
+
+
+def test_accepting_again_when_descriptors_are_back(
+    run: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        taken: list[socket.socket] = []
+        refused: list[OSError] = []
+        monkeypatch.setattr("headwater.edge.sockets.accepting.PAUSE_S", 0.05)
+        (listening,) = await bind("127.0.0.1", 0, backlog=64)
+        short = _Short(listening)
+        acceptor = Acceptor(short, taken.append, refused=refused.append)  # type: ignore[arg-type]
+        peer = socket.create_connection(listening.getsockname())
+        await until(lambda: taken)
+        assert len(refused) == 1, "said once for the pause, not once for each wake-up"
+        acceptor.close()
+        for sock in (*taken, peer):
+            sock.close()
+
+    run(main)
+
+
+class _Short:
+    """A listening socket whose first `accept` finds no file descriptor."""
+
+    def __init__(self, listening: socket.socket) -> None:
+        self._listening = listening
+        self._first = True
+
+    def accept(self) -> tuple[socket.socket, object]:
+        if self._first:
+            self._first = False
+            raise OSError(24, "Too many open files")
+        return self._listening.accept()
+
+    def fileno(self) -> int:
+        return self._listening.fileno()
+
+    def close(self) -> None:
+        self._listening.close()
