@@ -29,6 +29,7 @@ the last four clusters are kept, so that going back resumes where that cluster s
     placement.py   which cloud partition, which producer id            readback.py  finding own addresses in the cloud
     feeding.py     journal to cutters under a byte budget              link.py      one connection to one leader, pipelined
     steward.py     answers what the partitions need                    uplink.py    all of it put together
+    shaping.py     who may send now: rate, budgets, windows            daybook.py   bytes spent today, across restarts
     status.py      what an operator sees                               metrics.py   ... and Prometheus
 """
 

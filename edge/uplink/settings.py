@@ -6,6 +6,7 @@ import msgspec
 
 from ...core.errors import Misconfigured
 from ...core.units import KIB, MIB, ByteSize, Duration
+from .limits import ShapingSettings
 
 
 class UplinkSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -48,6 +49,7 @@ class UplinkSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Partitions of a topic that the uplink creates; 0: as many as the stream has at the edge, at least 4."""
     replication_factor: int = -1
     """Of a topic that the uplink creates; -1: the cluster's default."""
+    shaping: ShapingSettings = ShapingSettings()
 
     def __post_init__(self) -> None:
         if not 1 <= self.in_flight <= 5:
