@@ -138,8 +138,16 @@ cdef int64_t _int64(object value) except? -1:
         raise Refused(f"a timestamp or offset of {value} does not fit into 64 bits") from None
 
 
-cdef tuple _encode(object records, bint stored, bytes prefix, bytes log):
-    """Both encoders. `stored` records begin with an offset, and get the two headers of an address."""
+cdef bytes _packed_headers(tuple headers):
+    """As they stand in every record that has them."""
+    cdef Py_ssize_t size = _headers_size(headers)
+    cdef bytes result = PyBytes_FromStringAndSize(NULL, size)
+    _put_headers(<uint8_t*>PyBytes_AS_STRING(result), headers)
+    return result
+
+
+cdef tuple _encode(object records, bint stored, bytes prefix, bytes log, tuple more):
+    """Both encoders. `stored` records begin with an offset, and get the two headers of an address, and `more`."""
     cdef list rows = list(records)
     cdef Py_ssize_t count = len(rows)
     cdef Py_ssize_t width = 5 if stored else 4
@@ -151,6 +159,9 @@ cdef tuple _encode(object records, bint stored, bytes prefix, bytes log):
     cdef tuple row
     cdef object key, value, headers
     cdef bytes result
+    cdef bytes tail = _packed_headers(more) if more else b""
+    cdef Py_ssize_t tail_size = len(tail)
+    cdef Py_ssize_t tail_count = len(more)
     cdef uint8_t* out
     cdef uint8_t* start
     if count == 0:
@@ -164,7 +175,7 @@ cdef tuple _encode(object records, bint stored, bytes prefix, bytes log):
         if headers:
             capacity += _headers_size(headers)
     if stored:
-        trailer = 1 + len(_ADDRESS_NAME) + 1 + len(_LOG_NAME) + _blob_size(log)
+        trailer = 1 + len(_ADDRESS_NAME) + 1 + len(_LOG_NAME) + _blob_size(log) + tail_size
         capacity += count * (trailer + 5 + len(prefix) + DIGITS_MAX)
     base = newest = _int64((<tuple>rows[0])[width - 4])
     result = PyBytes_FromStringAndSize(NULL, capacity)
@@ -189,7 +200,7 @@ cdef tuple _encode(object records, bint stored, bytes prefix, bytes log):
             if offset < 0:
                 raise Refused(f"an offset of {offset} is no address")
             digit_count = _digits(<uint64_t>offset, digits)
-            header_count += 2
+            header_count += 2 + tail_count
             body += trailer + _varint_size(len(prefix) + digit_count) + len(prefix) + digit_count
         body += _varint_size(header_count)
         out = _put_varint(out, body)
@@ -197,7 +208,7 @@ cdef tuple _encode(object records, bint stored, bytes prefix, bytes log):
         out = _put_varint(_put_varint(out + 1, delta), index)
         out = _put_blob(_put_blob(out, key), value)
         out = _put_varint(out, header_count)
-        if header_count > (2 if stored else 0):
+        if headers:
             out = _put_headers(out, headers)
         if stored:
             out = _put_varint(out, len(_ADDRESS_NAME))
@@ -207,18 +218,18 @@ cdef tuple _encode(object records, bint stored, bytes prefix, bytes log):
             out = _put(out, digits + DIGITS_MAX - digit_count, digit_count)
             out = _put_varint(out, len(_LOG_NAME))
             out = _put(out, PyBytes_AS_STRING(_LOG_NAME), len(_LOG_NAME))
-            out = _put_blob(out, log)
+            out = _put(_put_blob(out, log), PyBytes_AS_STRING(tail), tail_size)
     return PyBytes_FromStringAndSize(<char*>start, out - start), base, newest
 
 
 def encode_records(records):
     """The section, the base timestamp (the first record's) and the largest timestamp."""
-    return _encode(records, False, b"", b"")
+    return _encode(records, False, b"", b"", ())
 
 
-def encode_addressed(records, bytes prefix not None, bytes log not None):
-    """As `encode_records`, with two headers more on each record: where it lives, and in which log."""
-    return _encode(records, True, prefix, log)
+def encode_addressed(records, bytes prefix not None, bytes log not None, tuple more=()):
+    """As `encode_records`, with two headers more on each record: where it lives, and in which log; then `more`."""
+    return _encode(records, True, prefix, log, more)
 
 
 # -- reading ---------------------------------------------------------------------------------------------------------

@@ -234,20 +234,20 @@ def decode_records(section: Buffer, span: Span) -> list[StoredRecord]:
 
 
 def encode_addressed(
-    records: Sequence[StoredRecord], prefix: bytes, log: bytes
+    records: Sequence[StoredRecord], prefix: bytes, log: bytes, more: Headers = ()
 ) -> tuple[bytes, int, int]:
-    """As `encode_records`, with two headers more on each record: where it lives, and in which log.
+    """As `encode_records`, with two headers more on each record: where it lives, and in which log; then `more`.
 
     The address is `prefix` (edge/stream/partition/) followed by the record's offset in ASCII.
     """
-    trailer = (LOG_HEADER, log)
+    trailer = ((LOG_HEADER, log), *more)
     return encode_records(
         [
             (
                 timestamp,
                 key,
                 value,
-                (*headers, (ADDRESS_HEADER, b"%b%d" % (prefix, offset)), trailer),
+                (*headers, (ADDRESS_HEADER, b"%b%d" % (prefix, offset)), *trailer),
             )
             for offset, timestamp, key, value, headers in records
         ]

@@ -171,6 +171,7 @@ def encode_addressed(
     *,
     prefix: bytes,
     log: bytes,
+    more: Headers = (),
     compression: Compression = Compression.NONE,
     level: int | None = None,
     producer_id: int = -1,
@@ -179,15 +180,17 @@ def encode_addressed(
 ) -> bytes:
     """One batch of stored records, each with its address and its log's identity as two more headers.
 
-    `prefix` is the address up to the offset (`edge/stream/partition/`), `log` the 16 hex digits. The offsets must follow
-    one another, since sequence numbers count them; a hole raises Refused.
+    `prefix` is the address up to the offset (`edge/stream/partition/`), `log` the 16 hex digits, `more` headers that
+    all of them get after these (packed once, so they cost next to nothing). The offsets must follow one another, since
+    sequence numbers count them; a hole raises Refused.
     """
     if not records:
         raise Refused("a batch holds at least one record")
     base_offset = records[0][0]
     if records[-1][0] - base_offset != len(records) - 1:
         raise Refused(f"offsets {base_offset} to {records[-1][0]} of {len(records)} have a hole")
-    section, base_timestamp, max_timestamp = _leaf.encode_addressed(records, prefix, log)
+    rest = (more,) if more else ()
+    section, base_timestamp, max_timestamp = _leaf.encode_addressed(records, prefix, log, *rest)
     return _assemble(
         section if compression is Compression.NONE else compress(compression, section, level=level),
         attributes=compression.value,

@@ -13,7 +13,7 @@ import pytest
 from headwater.core import _records_py, batch
 from headwater.core._records_py import Columns, RecordLike, Span
 from headwater.core.compression import Buffer
-from headwater.core.record import StoredRecord
+from headwater.core.record import Headers, StoredRecord
 
 
 class Leaf(Protocol):
@@ -22,7 +22,7 @@ class Leaf(Protocol):
     def encode_records(self, records: Sequence[RecordLike]) -> tuple[bytes, int, int]: ...
 
     def encode_addressed(
-        self, records: Sequence[StoredRecord], prefix: bytes, log: bytes
+        self, records: Sequence[StoredRecord], prefix: bytes, log: bytes, more: Headers = ()
     ) -> tuple[bytes, int, int]: ...
 
     def decode_records(self, section: Buffer, span: Span) -> list[StoredRecord]: ...

@@ -124,6 +124,15 @@ def test_an_address_travels_in_two_more_headers(leaf: Leaf) -> None:
         assert Address.decode(address[1] or b"") == Address("pi", "readings", 0, record.offset)
 
 
+def test_headers_for_all_follow_the_address(leaf: Leaf) -> None:
+    more = (("hw.range", b"1000"), ("hw.time", None))
+    rows = [row._replace(headers=()) if n % 2 else row for n, row in enumerate(stored(RECORDS, 0))]
+    batch = encode_addressed(rows, prefix=b"e/s/0/", log=b"0" * 16, more=more)
+    for record, original in zip(decode_batch(batch)[1], rows, strict=True):
+        assert record.headers[: len(original.headers)] == original.headers
+        assert record.headers[len(original.headers) + 2 :] == more
+
+
 def test_an_address_needs_offsets_without_a_hole(leaf: Leaf) -> None:
     rows = stored(RECORDS, 0)
     with pytest.raises(Refused, match="hole"):
