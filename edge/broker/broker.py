@@ -136,10 +136,12 @@ class Broker:
     def admit(self, client: Client) -> None:
         self.tally.accepted += 1
         self.clients.add(client)
-        if self._closing or len(self.clients) > self.settings.connections_max:
+        surplus = len(self.clients) - self.settings.connections_max
+        if self._closing or surplus > self.settings.refusals_max:
             # before CONNECT: there is no version to answer in
             client.close(Reason.SERVER_BUSY, "too many connections")
             return
+        client.surplus = surplus > 0  # it is told in its own version, when it has said which
         if self.paused is not None:
             client.pause(Pause.DISK)
         self._lifetimes.watch(client, self.now)
@@ -147,9 +149,6 @@ class Broker:
     def connect(self, client: Client, packet: Connect) -> None:
         """CONNECT. Raises Violation with the reason for CONNACK."""
         self._lifetimes.connect(client, packet)
-
-    def session_expiry(self, asked_s: int) -> float:
-        return self._lifetimes.session_expiry(asked_s)
 
     def gone(self, client: Peer, why: str) -> None:
         """The connection is over, for whatever reason; called once."""

@@ -24,6 +24,7 @@ from ..mqtt.packets import (
 )
 from ..mqtt.reasons import Reason, Violation, protocol_error
 from .intake import Intake
+from .negotiation import granted_expiry
 from .routing import Routes
 from .sessions import Session
 from .transport import Pause, Transport
@@ -127,7 +128,7 @@ class Client(Intake):
         if expiry is not None:
             if expiry and not session.expiry_s:
                 raise protocol_error("session expiry set at DISCONNECT after 0 at CONNECT")
-            session.expiry_s = self._broker.session_expiry(expiry)
+            session.expiry_s = granted_expiry(expiry, self._broker.settings)
         if packet.reason is Reason.SUCCESS:
             self.will = (
                 None  # [MQTT-3.14.4-3]; with any other reason it is published ([MQTT-3.1.2-8])

@@ -29,8 +29,7 @@ class Holding(Peer):
         self._held = 0
         self._pubrecs = 0  # ... of which PUBREC
 
-    def _hold_pubrec(self, packet_id: int, commit: int) -> None:
-        pubrec = b"\x50\x02" + packet_id.to_bytes(2, "big")
+    def _hold_pubrec(self, pubrec: bytes, commit: int) -> None:
         if commit <= self._broker.gate.durable:
             self.send(pubrec)
         else:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from ...core.errors import Closed, Refused, Unavailable
-from ..mqtt.connection import Run, forwarded
+from ...core.record import TopicPartition
+from ..mqtt.connection import REASON_STRING_MAX, Run, forwarded
 from ..mqtt.packets import Acknowledgement, PacketType, Publish, Version
+from ..mqtt.properties import Properties
 from ..mqtt.reasons import Violation
 from .holding import Holding
 from .messages import Message
 from .routing import Route, TopicRefused, refusal
 from .stored import headers_of, marked_with_client
+
+# The user property of a PUBACK or PUBREC that names the record (negotiation.py has how to ask for it).
+RECEIPT = "hw.receipt"
 
 
 class Intake(Holding):
@@ -23,6 +28,7 @@ class Intake(Holding):
         assert session is not None
         known = routes.young
         no_local = session.no_local
+        receipts = self.receipts
         generation = broker.subscriptions.generation
         now_ms = broker.clock.wall_ms()
         published = broker.tally.published
@@ -50,6 +56,8 @@ class Intake(Holding):
             if route.quiet != generation:
                 self._offer(route, payload, 1 if puback else 0, offset)
             if puback:
+                if receipts:
+                    puback = self._with_receipt(puback, route.tp, offset)  # noqa: PLW2901
                 acks.append(puback)
         published[1] += len(acks)
         published[0] += unacknowledged - len(acks)
@@ -80,7 +88,8 @@ class Intake(Holding):
         assert routes is not None
         if packet.qos == 2 and packet.packet_id in session.incoming:
             broker.tally.repeated += 1  # [MQTT-4.3.3-10]: not a new message
-            self._hold_pubrec(packet.packet_id, session.incoming[packet.packet_id])
+            plain = b"\x50\x02" + packet.packet_id.to_bytes(2, "big")
+            self._hold_pubrec(plain, session.incoming[packet.packet_id])
             return
         try:
             route = routes.find(packet.topic.encode())
@@ -105,12 +114,27 @@ class Intake(Holding):
                 offset=offset,
             )
             broker.gate.wait_message(message)
+        if packet.qos == 0:
+            return
+        answer = (b"\x40\x02" if packet.qos == 1 else b"\x50\x02") + packet.packet_id.to_bytes(
+            2, "big"
+        )
+        if self.receipts:
+            answer = self._with_receipt(answer, route.tp, offset)
         if packet.qos == 1:
-            self._hold([b"\x40\x02" + packet.packet_id.to_bytes(2, "big")])
-        elif packet.qos == 2:
+            self._hold([answer])
+        else:
             session.incoming[packet.packet_id] = commit
-            self._hold_pubrec(packet.packet_id, commit)
+            self._hold_pubrec(answer, commit)
             self._check_incoming(session)
+
+    def _with_receipt(self, plain: bytes, tp: TopicPartition, offset: int) -> bytes:
+        """A PUBACK or PUBREC that says where the record lies; the plain one where the client takes none so large."""
+        receipt = (RECEIPT, f"{tp.topic}/{tp.partition}/{offset}")
+        kind, packet_id = PacketType(plain[0] >> 4), int.from_bytes(plain[2:], "big")
+        properties = Properties(user_properties=(receipt,))
+        answer = Acknowledgement(kind, packet_id, properties=properties)
+        return self._connection.encode(answer) or plain
 
     def _refuse(self, error: Exception, qos: int, packet_id: int) -> None:
         """A publish that is not taken. MQTT 5 can say so; 3.1.1 can only be closed ([MQTT-3.3.5-2])."""
@@ -121,7 +145,8 @@ class Intake(Holding):
         if self.version is Version.V311:
             raise Violation(reason, str(error))
         kind = PacketType.PUBACK if qos == 1 else PacketType.PUBREC
-        answer = self._connection.encode(Acknowledgement(kind, packet_id, reason))
+        why = Properties(reason_string=str(error)[:REASON_STRING_MAX])
+        answer = self._connection.encode(Acknowledgement(kind, packet_id, reason, why))
         if answer is None:
             return  # it takes no packet of five bytes: unacknowledged says the same
         if self._acks:

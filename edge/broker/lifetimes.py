@@ -11,11 +11,11 @@ import random
 from typing import TYPE_CHECKING, Protocol
 
 from ...core.errors import HeadwaterError
-from ..mqtt.packets import Connack, Connect, Version
-from ..mqtt.properties import Properties
+from ..mqtt.packets import Connect, Version
 from ..mqtt.reasons import Reason, Violation
 from .client import Client
 from .journal import Committer
+from .negotiation import negotiate
 from .peer import Peer
 from .routing import Router
 from .sessions import Session
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 # How often the rim calls `tick`: the coarseness of every time-out.
 TICK_S = 0.5
-# MQTT 5: this session expiry means never.
-NEVER = 0xFFFFFFFF
 # A client identifier is a dictionary key and part of records: 1 KiB is more than any scheme needs.
 CLIENT_ID_BYTES_MAX = 1024
 
@@ -91,6 +89,8 @@ class Lifetimes:
 
     def connect(self, client: Client, packet: Connect) -> None:
         """CONNECT. Raises Violation with the reason for CONNACK."""
+        if client.surplus:
+            raise Violation(Reason.SERVER_BUSY, "too many connections")
         client_id = self._identify(packet)
         self._check_will(packet)
         session = self._broker.sessions.get(client_id)
@@ -112,7 +112,7 @@ class Lifetimes:
             )
         session.settle()
         session.will = None  # [MQTT-3.1.3-9]: it came back before the delay was over
-        connack = self._negotiate(client, packet, session, present)
+        connack = negotiate(client, packet, session, self._broker.settings, present=present)
         client.attach(session, self._router.routes(client_id))
         client.send(client.connection.accept(connack))
         client.will = packet.will
@@ -143,36 +143,6 @@ class Lifetimes:
     def _check_will(self, packet: Connect) -> None:
         if packet.will is not None and packet.will.topic.startswith("$"):
             raise Violation(Reason.TOPIC_NAME_INVALID, "a will must not be published to $ topics")
-
-    def _negotiate(
-        self, client: Client, packet: Connect, session: Session, present: bool
-    ) -> Connack:
-        settings, wanted = self._broker.settings, packet.properties
-        client.keep_alive_s = float(packet.keep_alive)
-        if packet.version is Version.V311:
-            session.expiry_s = 0.0 if packet.clean_start else float(settings.session_expiry_max)
-            return Connack(session_present=present)
-        client.window = min(client.window, wanted.receive_maximum or 0xFFFF)
-        asked_s = wanted.session_expiry_interval or 0
-        session.expiry_s = self.session_expiry(asked_s)
-        keep_alive = None
-        if 0 < settings.keep_alive_max < (packet.keep_alive or 0x10000):
-            keep_alive = settings.keep_alive_max  # [MQTT-3.1.2-21]
-            client.keep_alive_s = float(keep_alive)
-        properties = Properties(
-            session_expiry_interval=None if asked_s == session.expiry_s else int(session.expiry_s),
-            receive_maximum=settings.receive_maximum,
-            maximum_packet_size=settings.packet_bytes_max,
-            topic_alias_maximum=settings.topic_alias_max,
-            shared_subscription_available=0,
-            assigned_client_identifier=None if packet.client_id else session.client_id,
-            server_keep_alive=keep_alive,
-        )
-        return Connack(session_present=present, properties=properties)
-
-    def session_expiry(self, asked_s: int) -> float:
-        """What we grant. `NEVER` is not granted: what is bounded by nothing fills the memory of something."""
-        return min(float(asked_s), float(self._broker.settings.session_expiry_max))
 
     def gone(self, client: Peer, why: str) -> None:
         """The connection is over, for whatever reason; called once."""

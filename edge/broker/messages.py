@@ -10,6 +10,7 @@ from __future__ import annotations
 import msgspec
 
 from ...core.record import TopicPartition
+from ..mqtt.aliases import OutboundAliases
 from ..mqtt.encoding import encode_packet
 from ..mqtt.packets import Publish, Version
 from ..mqtt.primitives import encode_varint
@@ -128,13 +129,24 @@ class Message:
         packet_id: int,
         identifiers: tuple[int, ...],
         now: float,
+        *,
+        aliases: OutboundAliases | None = None,
     ) -> bytes:
-        """One PUBLISH to one subscriber."""
+        """One PUBLISH to one subscriber. `aliases`: those of its connection, which learn what is sent."""
+        alias, known = (0, False) if aliases is None else aliases.find(self.topic_bytes)
+        if alias:
+            properties = self._properties_now(identifiers, now)
+            properties = msgspec.structs.replace(properties, topic_alias=alias)
+            return self._encode_anew(version, first_byte, packet_id, properties, named=not known)
         if version is Version.V311 or (self.properties is NO_PROPERTIES and not identifiers):
             head, tail = self.frame(version, first_byte)
             if packet_id:
                 return head + packet_id.to_bytes(2, "big") + tail
             return head + tail
+        properties = self._properties_now(identifiers, now)
+        return self._encode_anew(version, first_byte, packet_id, properties, named=True)
+
+    def _properties_now(self, identifiers: tuple[int, ...], now: float) -> Properties:
         properties = self.properties
         if identifiers:
             properties = msgspec.structs.replace(properties, subscription_identifiers=identifiers)
@@ -142,8 +154,19 @@ class Message:
             # [MQTT-3.3.2-6]: what is left of it
             left = max(0, int(self.expires_at - now))
             properties = msgspec.structs.replace(properties, message_expiry_interval=left)
+        return properties
+
+    def _encode_anew(
+        self,
+        version: Version,
+        first_byte: int,
+        packet_id: int,
+        properties: Properties,
+        *,
+        named: bool,
+    ) -> bytes:
         publish = Publish(
-            topic=self.topic,
+            topic=self.topic if named else "",
             payload=self.payload,
             qos=first_byte >> 1 & 0x03,
             retain=bool(first_byte & 0x01),

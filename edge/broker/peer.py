@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..mqtt.aliases import OutboundAliases
 from ..mqtt.connection import ServerConnection, State
 from ..mqtt.packets import Packet, Version, Will
 from ..mqtt.reasons import Reason
@@ -31,10 +32,13 @@ class Peer:
         "_routes",
         "_session",
         "_unread",
+        "aliases",
         "deadline",
         "heard_at",
         "keep_alive_s",
+        "receipts",
         "receive_maximum",
+        "surplus",
         "transport",
         "version",
         "will",
@@ -55,6 +59,9 @@ class Peer:
         self.will: Will | None = None
         self.window = settings.inflight_max
         self.receive_maximum = settings.receive_maximum
+        self.aliases: OutboundAliases | None = None  # towards it
+        self.receipts = False  # it asked where its records lie
+        self.surplus = False  # one too many: it will be told so
         self.writable = True
         self.keep_alive_s = 0.0
         self.heard_at = broker.now
@@ -144,7 +151,7 @@ class Peer:
         """Close this connection, telling why where the protocol can. The will is published."""
         if self.transport is None:
             return
-        farewell = self._connection.farewell(reason)
+        farewell = self._connection.farewell(reason, detail)
         if farewell:
             self.send(farewell)
         self._broker.tally.closed[reason.name.lower()] += 1

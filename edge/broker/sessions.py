@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
+from ..mqtt.aliases import OutboundAliases
 from ..mqtt.encoding import encode_packet
 from ..mqtt.packets import Acknowledgement, PacketType, Version, Will
 from ..mqtt.reasons import Reason
@@ -30,6 +31,7 @@ class Link(Protocol):
     version: Version
     writable: bool
     window: int
+    aliases: OutboundAliases | None
 
     def send(self, data: bytes) -> None: ...
     def fits(self, size: int) -> bool: ...
@@ -175,7 +177,13 @@ class Session:
     ) -> bool:
         message, qos, retain, identifiers = delivery
         first_byte = 0x30 | dup << 3 | qos << 1 | retain
-        data = message.packet(link.version, first_byte, packet_id, identifiers, now)
+        aliases = link.aliases
+        data = message.packet(
+            link.version, first_byte, packet_id, identifiers, now, aliases=aliases
+        )
+        if aliases is not None and not link.fits(len(data)):
+            aliases.unsent(message.topic_bytes)
+            data = message.packet(link.version, first_byte, packet_id, identifiers, now)
         if not link.fits(len(data)):
             # [MQTT-3.1.2-25]: behave as if it had been delivered
             self._tally.delivery_dropped["too large for client"] += 1

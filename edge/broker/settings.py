@@ -20,6 +20,8 @@ class QueueFull(enum.Enum):
 class MqttSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     connections_max: int = 10_000
     """A gateway sees hundreds; ten thousand idle ones are about as many as its memory bears."""
+    refusals_max: int = 100
+    """Connections beyond those that are heard until their CONNECT, to be told why in their own version."""
     packet_bytes_max: ByteSize = ByteSize(MIB)
     """Sensor readings have hundreds of bytes; a camera still has a few hundred KiB. Bounds what one client can hold."""
     connect_timeout: Duration = Duration(10)
@@ -30,6 +32,10 @@ class MqttSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Unacknowledged QoS 1 and 2 publishes of one client: two syncs' worth at 10,000 a second and 50 ms."""
     topic_alias_max: int = 64
     """Aliases of one connection: a device has a handful of topics; each costs its topic's length."""
+    topic_alias_out_max: int = 64
+    """The same in the other direction, where the client takes any: what a repeated topic saves is bytes on a thin link."""
+    response_information: str = "responses/{client}"
+    """Told to MQTT 5 clients that ask where answers to them may be sent; empty: nothing is told."""
     subscriptions_max: int = 1000
     """Subscriptions of one session: what one client may make us remember and match."""
     filter_levels_max: int = 64
@@ -57,11 +63,21 @@ class MqttSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     def check(self) -> None:
         """Limits against each other and against the protocol. Raises Misconfigured."""
-        for name in ("receive_maximum", "inflight_max", "keep_alive_max", "topic_alias_max"):
+        for name in (
+            "receive_maximum",
+            "inflight_max",
+            "keep_alive_max",
+            "topic_alias_max",
+            "topic_alias_out_max",
+        ):
             if not 0 <= getattr(self, name) <= 0xFFFF:
                 raise Misconfigured(f"edge.mqtt_limits.{name} must be at most 65535")
         for name in ("receive_maximum", "inflight_max", "connections_max", "queue_messages_max"):
             if getattr(self, name) < 1:
                 raise Misconfigured(f"edge.mqtt_limits.{name} must be at least 1")
+        if self.refusals_max < 0:
+            raise Misconfigured("edge.mqtt_limits.refusals_max must be at least 0")
+        if len(self.response_information.encode()) > 1024 or "\0" in self.response_information:
+            raise Misconfigured("edge.mqtt_limits.response_information must be at most 1024 bytes")
         if not 128 <= self.packet_bytes_max <= 256 * MIB:
             raise Misconfigured("edge.mqtt_limits.packet_bytes_max must be 128B to 256MiB")

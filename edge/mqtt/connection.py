@@ -26,10 +26,12 @@ from .packets import (
     Disconnect,
     Packet,
     PacketType,
+    Pingreq,
+    Pingresp,
     Publish,
     Version,
 )
-from .properties import NO_PROPERTIES
+from .properties import NO_PROPERTIES, Properties
 from .reasons import RETURN_CODES, Reason, Violation, malformed, protocol_error
 from .scan import scan_publishes
 
@@ -37,6 +39,8 @@ Run = list[tuple[bytes, bytes, bytes]]
 
 _FROM_SERVERS = (PacketType.CONNACK, PacketType.SUBACK, PacketType.UNSUBACK, PacketType.PINGRESP)
 _NO_RUN: Run = []
+# Characters of a reason string: a sentence, not a report.
+REASON_STRING_MAX = 256
 
 
 class State(enum.Enum):
@@ -53,6 +57,7 @@ class ServerConnection:
         "_packet_bytes_max",
         "_partial",
         "_position",
+        "_problem_information",
         "_send_bytes_max",
         "_topic_alias_max",
         "state",
@@ -64,6 +69,7 @@ class ServerConnection:
         self.version = Version.V311  # until CONNECT says otherwise
         self._packet_bytes_max = packet_bytes_max
         self._topic_alias_max = topic_alias_max
+        self._problem_information = True  # the client wants to know why
         self._send_bytes_max = 0  # 0: the client set no limit
         self._aliases: dict[int, str] | None = None
         self._data = b""
@@ -157,6 +163,7 @@ class ServerConnection:
         packet = decode_packet(first_byte, body, self.version)
         if isinstance(packet, Connect):
             self._send_bytes_max = packet.properties.maximum_packet_size or 0
+            self._problem_information = packet.properties.request_problem_information != 0
         elif isinstance(packet, Publish) and packet.properties.subscription_identifiers:
             # [MQTT-3.3.4-6]: only servers send them
             raise protocol_error("PUBLISH from a client with a subscription identifier")
@@ -181,36 +188,64 @@ class ServerConnection:
         """The CONNACK that opens the connection. Raises Violation where the client takes none so large."""
         assert self.state is State.AWAITING_CONNECT
         assert connack.reason is Reason.SUCCESS
-        encoded = encode_packet(connack, self.version)
-        if not self.fits(len(encoded)):
-            raise Violation(
-                Reason.PACKET_TOO_LARGE,
-                f"CONNACK of {len(encoded)} bytes is above the client's limit",
-            )
+        encoded = self.encode(connack)
+        if encoded is None:
+            raise Violation(Reason.PACKET_TOO_LARGE, "CONNACK is above the client's limit")
         self.state = State.OPEN
         return encoded
 
     def encode(self, packet: Packet) -> bytes | None:
-        """The packet's bytes, or None where the client said that it takes none so large."""
-        encoded = encode_packet(packet, self.version)
+        """The packet's bytes, or None where the client said that it takes none so large.
+
+        Reason string and user properties go only to who wants them ([MQTT-3.1.2-29]), and only where they do not make
+        the packet too large ([MQTT-3.4.2-2] and its like).
+        """
+        bare = packet if isinstance(packet, Publish) else without_diagnostics(packet)
+        if self._problem_information or bare is packet:
+            encoded = encode_packet(packet, self.version)
+            if self.fits(len(encoded)):
+                return encoded
+            if bare is packet:
+                return None
+        encoded = encode_packet(bare, self.version)
         return encoded if self.fits(len(encoded)) else None
 
     def fits(self, size: int) -> bool:
         return not self._send_bytes_max or size <= self._send_bytes_max
 
-    def farewell(self, reason: Reason) -> bytes:
-        """What is still to be written before the transport is closed for `reason`; nothing is read any more."""
+    def farewell(self, reason: Reason, detail: str = "") -> bytes:
+        """What is still to be written before the transport is closed for `reason`; nothing is read any more.
+
+        `detail` is told to MQTT 5 clients as the reason string.
+        """
         state, self.state = self.state, State.CLOSED
         self._partial = None
         self._data = b""
         if state is State.CLOSED:
             return b""
         if self.version is Version.V5:
-            last = Disconnect(reason=reason) if state is State.OPEN else Connack(reason=reason)
-            return self.encode(last) or b""
+            properties = NO_PROPERTIES
+            if detail:
+                properties = Properties(reason_string=detail[:REASON_STRING_MAX])
+            if state is State.OPEN:
+                return self.encode(Disconnect(reason=reason, properties=properties)) or b""
+            return self.encode(Connack(reason=reason, properties=properties)) or b""
         if state is State.AWAITING_CONNECT and reason in RETURN_CODES:
             return encode_packet(Connack(reason=reason), self.version)
         return b""
+
+
+def without_diagnostics(packet: Packet) -> Packet:
+    """Without reason string and user properties; the same object where it has none."""
+    if isinstance(packet, Pingreq | Pingresp):
+        return packet
+    properties = packet.properties
+    if properties.reason_string is None and not properties.user_properties:
+        return packet
+    properties = msgspec.structs.replace(properties, reason_string=None, user_properties=())
+    if properties == NO_PROPERTIES:
+        properties = NO_PROPERTIES
+    return msgspec.structs.replace(packet, properties=properties)
 
 
 def forwarded(packet: Publish) -> Publish:

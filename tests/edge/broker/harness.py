@@ -9,6 +9,8 @@ import random
 from collections.abc import Callable
 from typing import NamedTuple
 
+import msgspec
+
 from headwater.core.clock import ManualClock
 from headwater.core.record import Headers, Record, TopicPartition
 from headwater.edge.broker.broker import Broker
@@ -21,6 +23,8 @@ from headwater.edge.mqtt.packets import (
     Connack,
     Connect,
     Packet,
+    Pingreq,
+    Pingresp,
     Publish,
     Subscribe,
     SubscriptionOptions,
@@ -165,6 +169,7 @@ class Peer:
 
     def __init__(self, bench: Bench, version: Version) -> None:
         self.version = version
+        self.told: list[str] = []
         self.transport = MemoryTransport()
         self.client: Client = bench.broker.client()
         self.client.connection_made(self.transport)
@@ -182,11 +187,19 @@ class Peer:
         return data
 
     def take(self) -> list[Packet]:
-        """What was written since the last time, decoded."""
-        return [
+        """What was written since the last time, decoded. Reason strings are put aside in `told`."""
+        packets = [
             decode_packet(first, body, self.version)
             for first, body in split_frames(self.take_raw())
         ]
+        return [self._put_aside(packet) for packet in packets]
+
+    def _put_aside(self, packet: Packet) -> Packet:
+        if isinstance(packet, Pingreq | Pingresp) or packet.properties.reason_string is None:
+            return packet
+        self.told.append(packet.properties.reason_string)
+        properties = msgspec.structs.replace(packet.properties, reason_string=None)
+        return msgspec.structs.replace(packet, properties=properties)
 
     def publish(self, topic: str, payload: bytes = b"x", *, qos: int = 1, id: int = 1) -> None:  # noqa: A002
         self.send(Publish(topic=topic, payload=payload, qos=qos, packet_id=id if qos else 0))

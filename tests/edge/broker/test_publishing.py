@@ -302,13 +302,29 @@ def test_a_client_that_does_not_read_its_acknowledgements_is_not_read_either() -
 
 
 def test_connections_above_the_maximum_are_closed_and_counted() -> None:
-    bench = Bench(settings=MqttSettings(connections_max=1))
+    bench = Bench(settings=MqttSettings(connections_max=1, refusals_max=0))
     first = bench.connect()
     second = bench.peer()
     assert second.transport.closed
     assert not first.transport.closed
     first.lose()
     assert not bench.peer().transport.closed
+
+
+@pytest.mark.parametrize("version", Version)
+def test_a_connection_too_many_is_told_so_in_its_own_version(version: Version) -> None:
+    bench = Bench(settings=MqttSettings(connections_max=1, refusals_max=1))
+    first = bench.connect()
+    surplus = bench.peer(version)
+    assert bench.peer().transport.closed  # of those, too, there is a bound
+    surplus.send(Connect(version=version, client_id="s"))
+    busy = Reason.SERVER_BUSY if version is Version.V5 else Reason.SERVER_UNAVAILABLE
+    assert surplus.take() == [Connack(reason=busy)]
+    assert surplus.transport.closed
+    silent = bench.peer(version)
+    bench.wait(11)
+    assert silent.transport.closed
+    assert not first.transport.closed
 
 
 # --- time -----------------------------------------------------------------------------------------------------

@@ -1,0 +1,33 @@
+"""Topic aliases towards one client (MQTT 5.0, section 3.3.2.3.4): a long topic is written once, then two bytes stand for it.
+
+The client says how many it holds; first come, first served, until they are used up, for the life of the connection
+([MQTT-3.3.2-7]). An alias costs three bytes in each packet, so a topic that is hardly longer gets none.
+"""
+
+from __future__ import annotations
+
+# Below it an alias saves less than the arithmetic of it is worth.
+TOPIC_BYTES_MIN = 8
+
+
+class OutboundAliases:
+    __slots__ = ("_known", "_maximum")
+
+    def __init__(self, maximum: int) -> None:
+        self._known: dict[bytes, int] = {}
+        self._maximum = maximum
+
+    def find(self, topic: bytes) -> tuple[int, bool]:
+        """(alias or 0, whether the client knows it). One that it does not know must be sent with the topic."""
+        alias = self._known.get(topic)
+        if alias is not None:
+            return alias, True
+        if len(topic) < TOPIC_BYTES_MIN or len(self._known) >= self._maximum:
+            return 0, False
+        alias = self._known[topic] = len(self._known) + 1
+        return alias, False
+
+    def unsent(self, topic: bytes) -> None:
+        """The packet that would have told the client of the newest alias was not sent after all."""
+        if self._known.get(topic) == len(self._known):
+            del self._known[topic]

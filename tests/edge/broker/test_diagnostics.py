@@ -1,0 +1,184 @@
+"""What we tell beyond the answer: receipts, reason strings, response information; and when we hold our tongue."""
+
+from __future__ import annotations
+
+import pytest
+
+from headwater.edge.broker.settings import MqttSettings
+from headwater.edge.mqtt.packets import (
+    Acknowledgement,
+    Connack,
+    Connect,
+    PacketType,
+    Publish,
+    Subscribe,
+    SubscriptionOptions,
+    Version,
+)
+from headwater.edge.mqtt.properties import NO_PROPERTIES, Properties
+from headwater.edge.mqtt.reasons import Reason
+
+from .harness import Bench, Peer
+
+ASKING = Properties(user_properties=(("hw.receipts", "1"),))
+
+
+def receipt(text: str) -> Properties:
+    return Properties(user_properties=(("hw.receipt", f"default/0/{text}"),))
+
+
+def test_a_receipt_is_the_records_address() -> None:
+    bench = Bench()
+    peer = bench.connect(properties=ASKING)
+    for number in range(2):
+        peer.publish("a", id=number + 1)
+    peer.publish("a", qos=2, id=3)
+    peer.send(
+        Publish(topic="a", payload=b"", qos=1, packet_id=4, properties=Properties(content_type="t"))
+    )
+    assert peer.take() == []
+    bench.sync()
+    kinds = (PacketType.PUBACK, PacketType.PUBACK, PacketType.PUBREC, PacketType.PUBACK)
+    assert peer.take() == [
+        Acknowledgement(kind, number + 1, properties=receipt(str(number)))
+        for number, kind in enumerate(kinds)
+    ]
+    assert [stored.offset for stored in bench.journal.stored] == [0, 1, 2, 3]
+
+
+def test_receipts_are_confirmed_in_connack() -> None:
+    bench = Bench()
+    for asked, told in ((ASKING, ASKING.user_properties), (NO_PROPERTIES, ())):
+        peer = bench.peer()
+        peer.send(Connect(version=Version.V5, client_id="c", properties=asked))
+        (connack,) = peer.take()
+        assert isinstance(connack, Connack)
+        assert connack.properties.user_properties == told
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [Properties(request_problem_information=0), Properties(maximum_packet_size=100), NO_PROPERTIES],
+)
+def test_no_receipt_where_it_is_not_wanted_or_does_not_fit(limits: Properties) -> None:
+    bench = Bench()
+    asked = ASKING.user_properties if limits is not NO_PROPERTIES else ()
+    properties = Properties(
+        user_properties=asked,
+        request_problem_information=limits.request_problem_information,
+        maximum_packet_size=limits.maximum_packet_size,
+    )
+    peer = bench.connect(properties=properties)
+    topic = "a" * (100 if limits.maximum_packet_size else 1)
+    if limits.maximum_packet_size:
+        peer.client.connection._send_bytes_max = 20
+    peer.publish(topic)
+    bench.sync()
+    assert peer.take_raw() == b"\x40\x02\x00\x01"
+
+
+@pytest.mark.parametrize("wanted", [None, 0, 1])
+def test_a_refusal_says_why_unless_problem_information_is_unwanted(wanted: int | None) -> None:
+    bench = Bench()
+    peer = bench.connect(properties=Properties(request_problem_information=wanted))
+    peer.publish("$SYS/x")
+    assert peer.take() == [Acknowledgement(PacketType.PUBACK, 1, Reason.TOPIC_NAME_INVALID)]
+    assert bool(peer.told) is (wanted != 0)
+
+
+@pytest.mark.parametrize(("size", "told"), [(128, True), (20, False), (4, False)])
+def test_a_reason_string_never_makes_a_packet_too_large(size: int, told: bool) -> None:
+    bench = Bench()
+    peer = bench.connect(properties=Properties(maximum_packet_size=200))
+    peer.client.connection._send_bytes_max = size
+    peer.send_raw(b"\xc1\x00")
+    assert peer.transport.closed
+    data = peer.take_raw()
+    assert len(data) <= size
+    assert (len(data) > 4) is told
+
+
+@pytest.mark.parametrize("asked", [None, 0, 1])
+def test_response_information_only_for_those_who_ask(asked: int | None) -> None:
+    bench = Bench()
+    peer = bench.peer()
+    wish = Properties(request_response_information=asked)
+    peer.send(Connect(version=Version.V5, client_id="me", properties=wish))
+    (connack,) = peer.take()
+    assert isinstance(connack, Connack)
+    assert connack.properties.response_information == ("responses/me" if asked else None)
+
+
+def test_response_information_is_a_topic_or_nothing() -> None:
+    bench = Bench(settings=MqttSettings(response_information="r/{client}"))
+    wish = Properties(request_response_information=1)
+    for client_id, told in (("a/b", "r/a/b"), ("a+", None), ("#", None)):
+        peer = bench.peer()
+        peer.send(Connect(version=Version.V5, client_id=client_id, properties=wish))
+        (connack,) = peer.take()
+        assert isinstance(connack, Connack)
+        assert connack.properties.response_information == told
+
+
+# --- topic aliases towards the client ----------------------------------------------------------------------------
+
+LONG = "site/hall/machine"
+
+
+def subscriber(bench: Bench, maximum: int | None, **more: int) -> Peer:
+    peer = bench.connect("s", properties=Properties(topic_alias_maximum=maximum, **more))  # type: ignore[arg-type]
+    peer.send(Subscribe(packet_id=1, subscriptions=(SubscriptionOptions("#", 1),)))
+    peer.take()
+    return peer
+
+
+def heard(bench: Bench, peer: Peer, *topics: str) -> list[tuple[str, int | None]]:
+    publisher = bench.connect("p")
+    for number, topic in enumerate(topics):
+        publisher.publish(topic, id=number + 1)
+    bench.sync()
+    return [
+        (packet.topic, packet.properties.topic_alias)
+        for packet in peer.take()
+        if isinstance(packet, Publish)
+    ]
+
+
+def test_a_long_topic_is_written_once() -> None:
+    bench = Bench()
+    peer = subscriber(bench, 1)
+    other = LONG + "/2"
+    assert heard(bench, peer, LONG, LONG, "short", other, LONG) == [
+        (LONG, 1),
+        ("", 1),
+        ("short", None),
+        (other, None),  # the client holds one alias
+        ("", 1),
+    ]
+
+
+@pytest.mark.parametrize("maximum", [None, 0])
+def test_no_alias_for_a_client_that_takes_none(maximum: int | None) -> None:
+    bench = Bench()
+    assert heard(bench, subscriber(bench, maximum), LONG, LONG) == [(LONG, None)] * 2
+
+
+def test_our_own_limit_bounds_the_aliases_of_a_connection() -> None:
+    bench = Bench(settings=MqttSettings(topic_alias_out_max=2))
+    peer = subscriber(bench, 65_535)
+    topics = [f"{LONG}/{number}" for number in range(3)]
+    assert [alias for _, alias in heard(bench, peer, *topics)] == [1, 2, None]
+
+
+def test_an_alias_whose_packet_was_too_large_is_not_used() -> None:
+    bench = Bench()
+    peer = subscriber(bench, 5)
+    size = len(LONG) + 4 + 2 + 1 + 1  # what it is without an alias
+    peer.client.connection._send_bytes_max = size
+    assert heard(bench, peer, LONG, LONG) == [(LONG, None)] * 2
+
+
+def test_aliases_end_with_their_connection() -> None:
+    bench = Bench()
+    assert heard(bench, subscriber(bench, 5), LONG, LONG) == [(LONG, 1), ("", 1)]
+    assert heard(bench, subscriber(bench, 5), LONG) == [(LONG, 1)]
