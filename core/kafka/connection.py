@@ -24,6 +24,7 @@ from .errors import ErrorCode
 from .messages import ApiVersionsRequest, ApiVersionsResponse, ProduceRequest, ProduceResponse
 from .schema import Message, Request
 from .settings import ClientSettings
+from .wire import WireCount, wire_count
 
 R = TypeVar("R", bound=Message)
 
@@ -65,6 +66,8 @@ class KafkaConnection(asyncio.Protocol):
         self._pending: dict[int, _Pending] = {}
         self._next_id = 0
         self._ended: HeadwaterError | None = None
+        self._written = self._read = 0
+        self._wire = WireCount()
         self._gone = asyncio.get_running_loop().create_future()
 
     @classmethod
@@ -109,6 +112,18 @@ class KafkaConnection(asyncio.Protocol):
     def in_flight(self) -> int:
         """Requests that have no answer yet."""
         return len(self._pending)
+
+    @property
+    def peer_host(self) -> str:
+        """The address at the other end, as a number; empty before there was one."""
+        peer = self._transport.get_extra_info("peername") if self._transport else None
+        return str(peer[0]) if peer else ""
+
+    def wire(self) -> WireCount:
+        """What it cost so far; after its end what it had cost by then."""
+        if self._ended is None and self._transport is not None:
+            self._wire = wire_count(self._transport, written=self._written, read=self._read)
+        return self._wire
 
     def version_of(self, request: type[Request[Message]]) -> int:
         """The newest version that both sides speak; raises Refused where there is none."""
@@ -159,6 +174,7 @@ class KafkaConnection(asyncio.Protocol):
                 number,
             )
             self._pending[number] = _Pending(kind, version, answer, timer)
+        self._written += len(data)
         transport.write(data)
         return cast("asyncio.Future[R]", answer)
 
@@ -194,6 +210,7 @@ class KafkaConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._ended is not None:
             return
+        self._read += len(data)
         try:
             for frame in self._reader.receive(data):
                 self._receive(frame)
@@ -225,6 +242,8 @@ class KafkaConnection(asyncio.Protocol):
         """The end of this connection, once. What is outstanding has been sent, so its fate is unknown."""
         if self._ended is not None:
             return
+        # what was not sent by now never will be
+        self._wire = self.wire()._replace(unacked=0, unsent=0)
         self._ended = reason
         if self._transport is not None:
             self._transport.abort()

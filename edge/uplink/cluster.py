@@ -20,6 +20,7 @@ from ...core.kafka.messages.metadata import (
     MetadataResponse,
 )
 from ...core.kafka.schema import Message, Request
+from ...core.kafka.wire import WireCount
 from ...core.record import TopicPartition
 
 R = TypeVar("R", bound=Message)
@@ -30,6 +31,16 @@ class Connection(Protocol):
 
     async def request(self, message: Request[R], /) -> R:
         """Raises Unavailable (not sent), Unknown (sent, no answer), Refused (the broker lacks the API)."""
+
+    @property
+    def is_open(self) -> bool: ...
+
+    def wire(self) -> WireCount:
+        """What it cost on the wire so far; to be asked after its end too."""
+
+    @property
+    def peer_host(self) -> str:
+        """The address at the other end, as a number."""
 
     async def close(self) -> None: ...
 

@@ -50,6 +50,9 @@ class Cutter:
         self._prefix = f"{origin.edge}/{partition.topic}/{partition.partition}/".encode()
         self._log = origin.log.encode()
         self._limits = limits
+        self.bytes_max = (
+            limits.bytes_max
+        )  # of a batch before compression; a slow link makes it smaller
         self._overhead = len(self._prefix) + len(self._log) + _HEADER_OVERHEAD_BYTES
         self._waiting: deque[_Waiting] = deque()
         self._records: list[StoredRecord] = []  # the rest of a batch that was larger than a cut
@@ -115,7 +118,7 @@ class Cutter:
         if self._first is None or self._since is None:
             return False
         return (
-            self._estimate >= self._limits.bytes_max
+            self._estimate >= self.bytes_max
             or self._wanted - self._first >= self._limits.records_max
             or now - self._since >= self._limits.linger_s
         )
@@ -147,7 +150,7 @@ class Cutter:
             if not self._records and not self._decode_next(at, bool(taken)):
                 break
             each = max(1, self._record_bytes // len(self._records)) + self._overhead
-            room = min(records_max - len(taken), (self._limits.bytes_max - size) // each)
+            room = min(records_max - len(taken), (self.bytes_max - size) // each)
             if room <= 0:
                 if taken:
                     break

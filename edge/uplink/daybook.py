@@ -2,7 +2,8 @@
 
 Sans-I/O. What is written down is not what was spent but what *may have been* by the time of the next entry (a slice ahead),
 so after a power cut the day goes on with at most a slice too many, never with too few. An entry is made only when the
-slice is used up: a hundred small writes a day at most, however busy the link. An orderly stop writes the exact sum.
+slice is used up: two hundred small writes a day at most, however busy the link; none for a link without a budget. An
+orderly stop writes the exact sums.
 
 Which day it is. With a trusted clock the calendar says it. Without one a day is 24 hours of running, and a restart does not
 begin another. A day that becomes known is taken to be the one under way: unknown time never makes money.
@@ -18,10 +19,9 @@ from ...core.errors import Refused
 from .limits import LinkClass
 from .windows import DAY_S
 
-# Of a budget, between two entries; and where there is none, in bytes.
+# Of a budget, between two entries.
 _SLICE = 0.01
 _SLICE_BYTES_MIN = 16_384
-_SLICE_BYTES_UNLIMITED = 16 * 1024 * 1024
 UNKNOWN_DAY = -1
 
 
@@ -37,8 +37,9 @@ class Daybook:
     def __init__(self, limits: Mapping[LinkClass, int], entry: Entry | None = None) -> None:
         entry = entry or Entry()
         self.day = entry.day
+        self._limits = dict(limits)
         self._slices = {
-            link: max(_SLICE_BYTES_MIN, int(limit * _SLICE)) if limit else _SLICE_BYTES_UNLIMITED
+            link: max(_SLICE_BYTES_MIN, int(limit * _SLICE)) if limit else 0
             for link, limit in limits.items()
         }
         self._spent = {link: entry.spent.get(link.value, 0) for link in limits}
@@ -82,7 +83,7 @@ class Daybook:
         return any(
             spent + self._slices[link] // 2 > self._written[link]
             for link, spent in self._spent.items()
-            if spent
+            if spent and self._limits[link]
         )
 
     @property

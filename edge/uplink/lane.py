@@ -43,6 +43,7 @@ class Lane:
         cutter: Cutter,
         *,
         weight: int,
+        priority: int = 4,
         budget: Budget,
         changed: Callable[[Lane], None],
     ) -> None:
@@ -50,6 +51,7 @@ class Lane:
         self.flow = flow
         self.cutter = cutter
         self.weight = weight
+        self.priority = priority
         self.busy = False  # a need is being met
         self.reading = False  # a journal read is under way
         self.fed_bytes = 0
@@ -97,6 +99,20 @@ class Lane:
             self._timer = None
         self._budget.used -= self._held
         self._held = 0
+
+    def put_aside(self) -> None:
+        """It has to wait for long: what is at hand and was never sent makes room for others, to be read again later."""
+        if self.reading or self.flow.unacked_bytes:
+            return
+        if self.cutter.first is not None:
+            self.cutter.restart(self.cutter.first)
+            self.account()
+
+    @property
+    def wire_bytes_per_byte(self) -> float:
+        """What a journal byte weighs on the wire, compressed with its address; a guess on the safe side at first."""
+        sent = self.fed_bytes - self.cutter.buffered_bytes
+        return max(0.02, self.wire_bytes / sent) if sent > 0 and self.wire_bytes else 1.0
 
     @property
     def bytes_per_record(self) -> float:

@@ -1,7 +1,8 @@
 """A link: one connection to one leader, over which Produce requests are pipelined in order.
 
 Rim. Lanes that may send stand in a queue; each request takes one batch from each of them, in turn, as often as its
-weight says over time, up to `request_bytes_max`. When the connection breaks, every answer that is still coming is waited for
+weight says over time, up to `request_bytes_max`, and no more than the link carries in a moment (queueing.py); who may
+not send now is passed over (shaping.py). When the connection breaks, every answer that is still coming is waited for
 first; only then are the lanes told that their batches are lost, and only then is a new connection made. So a batch is
 never in flight twice from here.
 
@@ -29,10 +30,16 @@ from ...core.kafka.messages.produce import (
 from ...core.record import TopicPartition
 from .cluster import Connection, describe
 from .lane import Lane
+from .queueing import LinkQueue
 from .settings import UplinkSettings
+from .shaping import Hold, Shaper
 from .supply import Cut
 
 _log = structlog.get_logger()
+_NEVER = float("inf")
+_LOOK_S_MIN = 0.005
+# A lane that has to wait longer than this gives its memory back and leaves the queue.
+PUT_ASIDE_S = 5.0
 
 
 class Shipment(NamedTuple):
@@ -65,6 +72,7 @@ class Link:
         clock: Clock,
         backoff: Backoff,
         totals: LinkTotals,
+        shaper: Shaper,
         on_trouble: Callable[[str], None],
     ) -> None:
         self.node = node
@@ -74,6 +82,10 @@ class Link:
         self._clock = clock
         self._backoff = backoff
         self._totals = totals
+        self._shaper = shaper
+        self._queue = LinkQueue(float(shaper.settings.latency))
+        self._look_at = _NEVER  # when somebody who waits for the queue or the shaper may go on
+        self._timer: asyncio.TimerHandle | None = None
         self._on_trouble = on_trouble
         self._ready: dict[Lane, None] = {}  # a queue without repeats
         self._turns: dict[Lane, int] = {}
@@ -101,6 +113,7 @@ class Link:
                 continue
             started = self._clock.monotonic()
             self.connected, self._broken = True, None
+            self._queue.connected()
             try:
                 await self._pump(connection)
             finally:
@@ -120,26 +133,50 @@ class Link:
     async def _pump(self, connection: Connection) -> None:
         """Returns when the connection is broken."""
         while self._broken is None:
+            self._look_at = _NEVER
             room = len(self._flying) < self._settings.requests_in_flight
             if room and self._ready:
-                await self._gather()
+                await self._gather(connection)
             if self._gathered:
                 shipments, self._gathered = self._gathered, []
                 self._send(connection, shipments)
                 continue
             self._wake.clear()
+            self._set_timer()
             await self._wake.wait()
 
-    async def _gather(self) -> None:
-        """One batch of each ready lane, until the request is full."""
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._look_at < _NEVER:
+            wait = max(_LOOK_S_MIN, self._look_at - self._clock.monotonic())
+            self._timer = asyncio.get_running_loop().call_later(wait, self._wake.set)
+
+    async def _gather(self, connection: Connection) -> None:
+        """One batch of each ready lane, until the request is full, or the link is."""
         targets: set[TopicPartition] = set()
-        size = 0
+        size, now = 0, self._clock.monotonic()
+        count = connection.wire()
+        self._queue.observe(count.acked, count.unacked, now)
+        room = min(self._settings.request_bytes_max, self._queue.room)
+        if not room:
+            self._look_at = now + self._queue.room_in()
+            return
         for lane in list(self._ready):
-            if size and size + self._settings.batch_bytes_max > self._settings.request_bytes_max:
+            if size and size + self._batch_bytes > room:
                 break
             if lane.route.target in targets:
                 continue  # one batch of a partition in a request: a rule of Kafka's; its turn is the next request
-            cut = lane.flow.take(self._clock.monotonic())
+            now = self._clock.monotonic()
+            if (hold := self._shaper.hold(lane.priority, now)) is not None:
+                self._hold(lane, hold, now)
+                continue
+            lane.cutter.bytes_max = min(
+                self._settings.batch_bytes_max,
+                int(self._queue.batch_bytes / lane.wire_bytes_per_byte),
+            )
+            cut = lane.flow.take(now)
             self._requeue(lane)
             if cut is None:
                 continue
@@ -147,10 +184,25 @@ class Link:
             lane.changed()
             targets.add(lane.route.target)
             self._gathered.append(Shipment(lane, cut))
+            self._shaper.sent(len(cut.payload), now)
             size += len(cut.payload)
             await asyncio.sleep(0)
             if self._broken is not None:
                 break
+
+    @property
+    def _batch_bytes(self) -> int:
+        """Of a next batch on the wire, at the most."""
+        return int(min(self._settings.batch_bytes_max, self._queue.batch_bytes))
+
+    def _hold(self, lane: Lane, hold: Hold, now: float) -> None:
+        """It stays in the queue for a moment; for longer the engine puts it aside."""
+        if hold.until - now <= PUT_ASIDE_S:
+            self._look_at = min(self._look_at, hold.until)
+            return
+        self._ready.pop(lane, None)
+        self._turns.pop(lane, None)
+        lane.changed()
 
     def _requeue(self, lane: Lane) -> None:
         """Behind the others when its turns are used up; away when it has nothing more."""
@@ -171,6 +223,7 @@ class Link:
             topics.setdefault(lane.route.target.topic, []).append(data)
             self._totals.bytes += len(cut.payload)
             lane.wire_bytes += len(cut.payload)
+        self._queue.handed(sum(len(cut.payload) for _, cut in shipments), self._clock.monotonic())
         self._totals.requests += 1
         self._totals.batches += len(shipments)
         request = ProduceRequest(
@@ -216,6 +269,7 @@ class Link:
             for partition in topic.partition_responses
         }
         now = self._clock.monotonic()
+        self._shaper.throttled(response.throttle_time_ms, now)
         for lane, cut in shipments:
             answer = answers.get(lane.route.target)
             if answer is None:
@@ -229,6 +283,8 @@ class Link:
         """Close, wait for what is still coming, and tell the lanes what is lost."""
         if self._broken is None:
             self._broken = Unavailable("the link was closed")
+        if self._timer is not None:
+            self._timer.cancel()
         with contextlib.suppress(HeadwaterError, OSError):
             await connection.close()
         flying, self._flying = self._flying, {}

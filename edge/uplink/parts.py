@@ -14,6 +14,7 @@ from ...core.record import GAPS_STREAM
 from .cutting import CutLimits, Origin
 from .feeding import UplinkJournal
 from .settings import UplinkSettings
+from .shaping import Shaper
 from .steward import OnRefused
 
 _PRIORITY_DEFAULT = 4
@@ -30,6 +31,7 @@ class Parts:
     clock: Clock
     rng: random.Random
     on_refused: OnRefused
+    shaper: Shaper
     priorities: Mapping[str, int] = field(default_factory=dict)
 
     @property
@@ -51,9 +53,13 @@ class Parts:
 
     def weight(self, stream: str) -> int:
         """Its share of link and disk while several are behind; declared losses go first."""
+        return _PRIORITY_MAX + 1 if stream == GAPS_STREAM else 1 + self.priority(stream)
+
+    def priority(self, stream: str) -> int:
+        """0..9; declared losses are above them all."""
         if stream == GAPS_STREAM:
             return _PRIORITY_MAX + 1
-        return 1 + max(0, min(_PRIORITY_MAX, self.priorities.get(stream, _PRIORITY_DEFAULT)))
+        return max(0, min(_PRIORITY_MAX, self.priorities.get(stream, _PRIORITY_DEFAULT)))
 
     def backoff(self) -> Backoff:
         settings = self.settings

@@ -22,7 +22,7 @@ from .cutting import Cutter
 from .feeding import Feeder, bounds_or_none
 from .keeper import Keeper
 from .lane import Budget, Lane
-from .link import Link, LinkTotals
+from .link import PUT_ASIDE_S, Link, LinkTotals
 from .partition import Need, PartitionFlow
 from .parts import Parts
 from .steward import Admission, Steward
@@ -35,6 +35,8 @@ _REFRESH_TRIES = 3
 _POLL_S = 0.02
 _POLL_PER_PARTITION_S = 2e-5
 _POLL_IDLE_S = 5.0
+# How often a lane that waits for its window or for tomorrow's budget is looked at: the link may have become a free one.
+_ASIDE_S = 30.0
 # Needs of the same kind that are met one by one (reading back) share the link with live data.
 _NEEDS_AT_ONCE = 4
 
@@ -135,12 +137,19 @@ class Session:
         if flow.stale_leader:
             flow.stale_leader = False
             self._refresh_wake.set()
-        if lane.hungry(self._parts.settings.batch_bytes_max):
+        now = self._parts.clock.monotonic()
+        hold = self._parts.shaper.hold(lane.priority, now)
+        waits_long = hold is not None and hold.until - now > PUT_ASIDE_S
+        if not waits_long and lane.hungry(self._parts.settings.batch_bytes_max):
             self._hungry[lane] = None
             self._feeder_wake.set()
         if lane.busy:
             return Need.NOTHING
-        now = self._parts.clock.monotonic()
+        if hold is not None and waits_long:
+            self._hungry.pop(lane, None)
+            lane.put_aside()
+            lane.wake_at(min(hold.until, now + _ASIDE_S), now, asyncio.get_running_loop())
+            return Need.NOTHING
         need = flow.need(now)
         if need is not Need.NOTHING:
             return need
@@ -173,6 +182,7 @@ class Session:
             clock=self._parts.clock,
             backoff=self._parts.backoff(),
             totals=self._totals,
+            shaper=self._parts.shaper,
             on_trouble=self._on_trouble,
         )
         self._spawn(link.run())
@@ -301,6 +311,7 @@ class Session:
             flow,
             cutter,
             weight=parts.weight(source.topic),
+            priority=parts.priority(source.topic),
             budget=self._budget,
             changed=self.changed,
         )

@@ -20,11 +20,11 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import msgspec
 
-from ...core.clock import Clock
+from ...core.clock import Clock, KnownTime
 from .daybook import Daybook
 from .limits import PRIORITY_MAX, LinkClass, ShapingSettings, WithoutClock, Zone
 from .windows import DAY_S, Windows
@@ -60,23 +60,6 @@ class Reading(NamedTuple):
     queued: int = 0
 
 
-class ClockTrust(Protocol):
-    """Whether the wall clock may be believed, and a time before which it cannot be."""
-
-    @property
-    def trusted(self) -> bool: ...
-
-    @property
-    def floor_ms(self) -> int: ...
-
-
-class AlwaysTrusted:
-    """A clock that nobody doubts."""
-
-    trusted = True
-    floor_ms = 0
-
-
 class BudgetStatus(msgspec.Struct, frozen=True, kw_only=True):
     link: LinkClass
     spent: int
@@ -102,14 +85,15 @@ class ShapingStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Shaper:
-    """`offset_s`: seconds that local time is ahead of UTC at a wall time in ms; used where the zone is local."""
+    """`known`: the time and whether to believe it; without it the clock is believed. `offset_s`: seconds that local time
+    is ahead of UTC at a wall time in ms; used where the zone is local."""
 
     def __init__(
         self,
         settings: ShapingSettings,
         *,
         clock: Clock,
-        trust: ClockTrust | None = None,
+        known: KnownTime | None = None,
         offset_s: Callable[[int], int] = lambda _: 0,
         daybook: Daybook | None = None,
     ) -> None:
@@ -120,7 +104,7 @@ class Shaper:
         self.throttles = 0
         self.throttled_s = 0.0
         self._clock = clock
-        self._trust = trust or AlwaysTrusted()
+        self._known = known
         self._offset_s = offset_s
         self._windows = Windows.parse(settings.window)
         self._tokens = float(settings.burst)
@@ -204,7 +188,7 @@ class Shaper:
             return
         self._calendar_at = now
         second, day = self._local_second(), None
-        if self._trust.trusted:
+        if self._is_known:
             day, second_of_day = divmod(second, DAY_S)
             self._new_day_at = now + DAY_S - second_of_day
             self._window_open = self._windows.is_open(second_of_day)
@@ -219,8 +203,12 @@ class Shaper:
         if day is None:
             self._new_day_at = now + max(_CALENDAR_S, self.daybook.left_of_unknown_day_s)
 
+    @property
+    def _is_known(self) -> bool:
+        return self._known is None or self._known.trusted
+
     def _local_second(self) -> int:
-        wall_ms = self._clock.wall_ms()
+        wall_ms = (self._known or self._clock).wall_ms()
         offset = self._offset_s(wall_ms) if self.settings.zone is Zone.LOCAL else 0
         return wall_ms // 1000 + offset
 
@@ -229,7 +217,7 @@ class Shaper:
     def status(self, now: float) -> ShapingStatus:
         self._look(now)
         settings, changes_at = self.settings, self._window_changes_at
-        is_known = self._trust.trusted
+        is_known = self._is_known
         return ShapingStatus(
             link=self.link,
             interface=self.interface,

@@ -19,7 +19,8 @@ from ...core.errors import HeadwaterError
 from ...core.kafka.connection import KafkaConnection
 from ...core.kafka.settings import ClientSettings
 from ...core.record import TopicPartition
-from .cluster import Address, Cluster, Dialer
+from .books import Books
+from .cluster import Address, Cluster, Connection, Dialer
 from .cursor import CursorStore
 from .feeding import UplinkJournal, bounds_or_none
 from .keeper import Keeper
@@ -28,6 +29,7 @@ from .link import LinkTotals
 from .parts import Parts
 from .session import Session
 from .settings import UplinkSettings
+from .shaping import Shaper
 from .status import LinkState, Pace, PartitionStatus, UplinkStatus, seconds_to_empty
 from .steward import OnRefused
 
@@ -62,8 +64,10 @@ class Uplink:
         rng: random.Random,
         on_refused: OnRefused,
         dial: Dialer | None = None,
+        books: Books | None = None,
         priorities: Mapping[str, int] | None = None,
     ) -> None:
+        self._books = books or Books(Shaper(settings.shaping, clock=clock), clock=clock)
         self._parts = Parts(
             edge=edge,
             journal=journal,
@@ -71,11 +75,12 @@ class Uplink:
             clock=clock,
             rng=rng,
             on_refused=on_refused,
+            shaper=self._books.shaper,
             priorities=priorities or {},
         )
         self._bootstrap = bootstrap
         self._store = store
-        self._dial = dial or tcp_dialer(edge, settings)
+        self._plain_dial = dial or tcp_dialer(edge, settings)
         self._notified = asyncio.Event()
         self._lanes: dict[TopicPartition, Lane] = {}
         self._lanes_of: str | None = None
@@ -97,8 +102,21 @@ class Uplink:
         """One past the highest offset that is in the cloud for good, by partition: retention may drop what is below."""
         return self._progress
 
+    async def _dial(self, host: str, port: int) -> Connection:
+        connection = await self._plain_dial(host, port)
+        self._books.dialled(connection)
+        return connection
+
     async def run(self) -> None:
         """Until cancelled."""
+        books = asyncio.create_task(self._books.run(), name="uplink books")
+        try:
+            await self._run()
+        finally:
+            books.cancel()
+            await asyncio.gather(books, return_exceptions=True)
+
+    async def _run(self) -> None:
         for damage in self._store.damaged:
             _log.error("uplink cursor damaged", reason=damage)
         settings = self._parts.settings

@@ -37,6 +37,9 @@ ALL_VERSIONS = ApiVersionsResponse(
 class Wire(asyncio.Transport):
     """One connection, seen from the broker."""
 
+    def get_write_buffer_size(self) -> int:
+        return 0
+
     def __init__(self, protocol: asyncio.Protocol, broker: Broker) -> None:
         super().__init__()
         self._protocol = protocol

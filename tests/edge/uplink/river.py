@@ -17,6 +17,7 @@ from headwater.core.journal.reading import Arrival, Bounds, Position
 from headwater.core.kafka.messages.fetch import FetchPartition, FetchRequest, FetchTopic
 from headwater.core.kafka.messages.produce import ProduceRequest
 from headwater.core.kafka.schema import Message, Request
+from headwater.core.kafka.wire import WireCount
 from headwater.core.record import ADDRESS_HEADER, Record, StoredRecord, TopicPartition
 from headwater.core.units import Duration
 from headwater.edge.uplink import CursorStore, Uplink, UplinkSettings, UplinkStatus, tcp_dialer
@@ -114,6 +115,17 @@ class Breaking:
             await asyncio.gather(answer, return_exceptions=True)
             raise Unknown("broken by the test")
         return await self._inner.request(message)
+
+    def wire(self) -> WireCount:
+        return self._inner.wire()
+
+    @property
+    def is_open(self) -> bool:
+        return self._inner.is_open
+
+    @property
+    def peer_host(self) -> str:
+        return self._inner.peer_host
 
     async def close(self) -> None:
         await self._inner.close()

@@ -16,10 +16,13 @@ MIDNIGHT_MS = 19_000 * DAY_S * 1000
 HOUR_S = 3600.0
 
 
-class Trust:
-    def __init__(self, *, trusted: bool = True) -> None:
-        self.trusted = trusted
+class Known:
+    """A clock that may be believed or not."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        self.trusted = False
         self.floor_ms = 0
+        self.wall_ms = clock.wall_ms
 
 
 def _clock(hour: float = 12.0) -> ManualClock:
@@ -90,11 +93,11 @@ def test_the_zone_says_whose_time_of_day() -> None:
 def test_without_a_clock_the_window_is_as_the_owner_says() -> None:
     for without, why in ((WithoutClock.CLOSED, Waits.WINDOW), (WithoutClock.OPEN, None)):
         settings = ShapingSettings(window="01:00-05:00", without_clock=without, zone=Zone.UTC)
-        trust = Trust(trusted=False)
         clock = _clock(3)
-        shaper = Shaper(settings, clock=clock, trust=trust)
+        known = Known(clock)
+        shaper = Shaper(settings, clock=clock, known=known)
         assert _why(shaper, 0, 0.0) is why
-        trust.trusted = True
+        known.trusted = True
         assert _why(shaper, 0, _advance(clock, 2)) is None
 
 
