@@ -3,6 +3,7 @@
 The write path of a frame:
   1. if the open segment has no room for it and the footer, the segment is sealed (footer, one sync) and the next
      one is opened: a spare gets its header (sync), its name (rename) and its name is made durable (directory sync)
+     and, where offsets are reserved (reservations.py), their table as its first frame
   2. the frame is encoded for this place, written in one call and synced       ← now it is durable
 Failure:
   write refused for want of space    the same frame is written again at the same place, later
@@ -24,8 +25,15 @@ from ...disk import Disk, DiskFull, File, write_zeros
 from ...errors import AlreadyExists, HeadwaterError, Missing, Refused, Unavailable
 from ...record import TopicPartition
 from . import names
-from .frames import FRAME_HEADER_BYTES, SegmentHeader, encode_frame, encode_segment_header
+from .frames import (
+    FRAME_HEADER_BYTES,
+    SegmentHeader,
+    encode_frame,
+    encode_segment_header,
+    note_entry,
+)
 from .index import Footer, SegmentMap, decode_footer, encode_footer, footer_bytes_max, place_footer
+from .reservations import NOTE_RESERVED, Reservations, encode_reservations
 from .settings import BLOCK_BYTES, FileJournalSettings
 from .shelf import OpenSegment, Shelf, quarantine
 from .state import State, store_state
@@ -84,8 +92,12 @@ class Appender:
         self.shelf = shelf
         self.ends: dict[TopicPartition, int] = {}
         self.stream_bytes: dict[str, int] = {}
+        self.reserved: Reservations = {}  # durable; each segment begins with it
         self.next_sequence = 1
         self.position = BLOCK_BYTES
+        self._first_frame = (
+            BLOCK_BYTES  # what the open segment holds below it is no reason to seal it
+        )
         self.spares: deque[str] = deque()
         self.state = State(log_id="")
         self.recycling = settings.recycle == "always" or (
@@ -115,6 +127,13 @@ class Appender:
     def _write_once(self, frame: PendingFrame) -> None:
         size = BLOCK_BYTES + len(frame.body) + BLOCK_BYTES
         active = self._with_room(size, frame)
+        if self.reserved and self.position == BLOCK_BYTES:
+            note = note_entry(NOTE_RESERVED, encode_reservations(self.reserved))
+            self._put(PendingFrame(note, 1, [], 1, frame.commit, frame.wall_ms, False), active)
+            self._first_frame = self.position
+        self._put(frame, active)
+
+    def _put(self, frame: PendingFrame, active: OpenSegment) -> None:
         position = self.position
         data = encode_frame(
             frame.body,
@@ -189,7 +208,7 @@ class Appender:
             header = active.header
             fixed = header.segment_bytes if header is not None else 0
             capacity = fixed or int(self._settings.segment_bytes)
-            if self.position + size + footer <= capacity or self.position == BLOCK_BYTES:
+            if self.position + size + footer <= capacity or self.position <= self._first_frame:
                 return active
             self._seal(active)
         return self._open_next()
@@ -265,6 +284,7 @@ class Appender:
         """This is the open segment from now on, its next frame goes to `position`."""
         segment.map = segment.map or SegmentMap()
         segment.end = self.position = position
+        self._first_frame = BLOCK_BYTES
         with self.shelf.lock:
             self.shelf.active = segment
         self.next_sequence = max(self.next_sequence, segment.sequence + 1)

@@ -4,8 +4,9 @@ While one sync runs in the disk thread, arrivals gather into the next commit; wh
 batch size finds itself: a slow card gets large commits, a fast one small ones. Clients that wait for each
 acknowledgement would settle into two groups, one waiting for the disk while the other is answered, and pay for twice
 the syncs; so after a commit of many records the next waits, for about one sync at most, until as many are there as
-were last served (`_gather`). `commit_interval` sets a floor to save flash. Only this class calls seal, write and
-complete; only its one thread touches the disk for writing.
+were last served (`_gather`). `commit_interval` sets a floor to save flash. Records acknowledged early (early.py) cause
+no commit until their interval is over, and go along with any other. Only this class calls seal, write and complete; only
+its one thread touches the disk for writing.
 
 A disk that refuses stalls the rim, it does not stop it: the same commit is tried again with growing pauses, `stalled`
 says why, `pending_bytes` grows until the broker stops reading. Nothing is acknowledged meanwhile, nothing is lost.
@@ -42,6 +43,8 @@ COMPANY_MIN = 16
 # The longest wait for company: about a sync, but no less than a hundred answers take to come back over loopback; and a
 # card that pauses for seconds must not make the commit after it wait as well.
 GATHER_S_MIN, GATHER_S_MAX = 0.002, 0.005
+# Whoever freed space, or mounted the disk again, wants the answer now; a refused write every two seconds harms nobody.
+STALL_S_MAX = 2.0
 # A spare is zeros by the megabyte: on a full disk not tried again after every commit.
 SPARE_RETRY_S = 5.0
 
@@ -54,13 +57,15 @@ class Committer:
         self.task: asyncio.Task[None] | None = None
         self._journal = journal
         self._clock = clock
-        self._backoff = Backoff(rng, first_s=float(journal.settings.stall_pause), cap_s=30.0)
+        self._backoff = Backoff(rng, first_s=float(journal.settings.stall_pause), cap_s=STALL_S_MAX)
         self._disk_thread = DiskThread("headwater-disk")
         self._wake = asyncio.Event()
         self._closing = asyncio.Event()
         self._listeners: list[Callable[[int], None]] = []
         self._waiters: list[tuple[int, asyncio.Future[None]]] = []
         self._last_seal = float("-inf")
+        self._early_since: float | None = None  # since when all that is pending may wait
+        self._alarm: asyncio.TimerHandle | None = None
         self._spare_trouble = False
         self._spare_again_at = float("-inf")
         self._company = 0  # requests wake the rim only when so many records are pending
@@ -78,6 +83,8 @@ class Committer:
     def request(self) -> None:
         """Something was appended. Cheap; call it as often as wanted."""
         if self._journal.pending_records >= self._company:
+            if self._alarm is not None and self._journal.patience_s is not None:
+                return  # it is set already
             self._wake.set()
 
     def add_listener(self, listener: Callable[[int], None]) -> None:
@@ -92,6 +99,7 @@ class Committer:
             raise Closed("the committer is not running")
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.append((commit, future))
+        self._journal.hurry()
         self.request()
         await future
 
@@ -129,8 +137,10 @@ class Committer:
         return agreed.losses
 
     async def close(self) -> None:
-        """Commit what is pending, then end. Raises Unavailable where the disk refused: it was never acknowledged."""
+        """Commit what is pending, then end. Raises Unavailable where the disk refused: it was never acknowledged, but
+        for records of streams that are not `sync`."""
         self._closing.set()
+        self._journal.renounce()
         self.request()
         if self.task is not None:
             with contextlib.suppress(asyncio.CancelledError):
@@ -145,7 +155,10 @@ class Committer:
             while True:
                 await self._wake.wait()
                 self._wake.clear()
+                if self._may_wait():
+                    continue
                 await self._keep_interval()
+                self._early_since = None
                 commit = self._journal.seal()
                 if commit is not None:
                     self._last_seal = self._clock.monotonic()
@@ -162,6 +175,23 @@ class Committer:
                     await self._prepare()
         finally:
             self._end_waiters()
+
+    def _may_wait(self) -> bool:
+        """All that is pending was acknowledged early: it goes when its time is up, or with whatever cannot wait."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        patience = self._journal.patience_s
+        if patience is None or self._closing.is_set():
+            return False
+        now = self._clock.monotonic()
+        if self._early_since is None:
+            self._early_since = now
+        left = self._early_since + patience - now
+        if left <= 0:
+            return False
+        self._alarm = asyncio.get_running_loop().call_later(left, self._wake.set)
+        return True
 
     async def _gather(self, served: int) -> None:
         """Until as many records are pending as were served in the last round, or for about one sync."""

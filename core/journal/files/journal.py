@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import random
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from ...batch import validate_batch
 from ...clock import Clock
@@ -26,9 +26,11 @@ from ...record import Record, TopicPartition
 from ..reading import Arrival, Bounds, JournalReader, Position
 from . import names
 from .appender import Counters
+from .early import EarlyRule, EarlyWriter
 from .frames import Note, notes
 from .index import SegmentMap
 from .recovery import Recovery, RecoveryReport
+from .reservations import NOTE_RESERVED
 from .scan import Stretch, read_through, walk
 from .settings import FileJournalSettings
 from .shelf import Loss, OpenSegment, SegmentLost, Shelf
@@ -51,6 +53,7 @@ class FileJournal(JournalReader):
         settings: FileJournalSettings,
         rng: random.Random,
         lock: Lock,
+        early: Mapping[str, EarlyRule] | None = None,
     ) -> None:
         self.directory = directory
         self.settings = settings
@@ -68,6 +71,7 @@ class FileJournal(JournalReader):
         self.full: str | None = None
         self.bytes_limit = int(settings.bytes_max)
         self._intake = Intake(int(settings.record_bytes_max))
+        self._early = early or {}
         self._under_way: Commit | None = None
         self._notes_needed_from: int | None = None
         active = self.shelf.active
@@ -77,13 +81,22 @@ class FileJournal(JournalReader):
             self.appender.position if active else 2**32 - 1,
         )
         self._writers: dict[TopicPartition, PartitionWriter] = {}
-        self._streams = {partition.topic for partition in self.appender.ends}
-        for partition, end in self.appender.ends.items():
-            start = recovered.starts[partition]
-            self._writers[partition] = PartitionWriter(
-                self._intake, partition, start=start, end=end
-            )
+        ends = dict(self.appender.ends)
+        for partition, reserved in self.appender.reserved.items():
+            ends[partition] = max(reserved.end, ends.get(partition, self._floor))
+        self._streams = {partition.topic for partition in ends}
+        for partition, end in ends.items():
+            start = recovered.starts.get(partition, min(recovered.appender.state.floor, end))
+            self._writers[partition] = self._make_writer(partition, start=start, end=end)
         self.update_full()
+
+    def _make_writer(self, partition: TopicPartition, *, start: int, end: int) -> PartitionWriter:
+        rule = self._early.get(partition.topic)
+        if rule is None:
+            return PartitionWriter(self._intake, partition, start=start, end=end)
+        return EarlyWriter(
+            self._intake, partition, start=start, end=end, interval_s=rule.interval_s
+        )
 
     @classmethod
     def open(
@@ -95,15 +108,25 @@ class FileJournal(JournalReader):
         settings: FileJournalSettings,
         rng: random.Random,
         notes_since: int | None = None,
+        early: Mapping[str, EarlyRule] | None = None,
     ) -> FileJournal:
         """Recover and go on. Raises Refused (locked by another process, no permission), Unavailable (disk unusable).
 
         `notes_since`: the commit from which `recovery.notes` are wanted, by the caller's own checkpoint.
+        `early`: the streams that are not `sync`, by name.
         """
         disk.make_directory(directory)
         lock = disk.lock(names.join(directory, names.LOCK))
         try:
-            journal = cls(directory, disk=disk, clock=clock, settings=settings, rng=rng, lock=lock)
+            journal = cls(
+                directory,
+                disk=disk,
+                clock=clock,
+                settings=settings,
+                rng=rng,
+                lock=lock,
+                early=early,
+            )
             if notes_since is not None:
                 journal.recovery.notes = list(journal.notes(notes_since))
         except BaseException:
@@ -152,7 +175,7 @@ class FileJournal(JournalReader):
                     f"{self.settings.segment_bytes} can index",
                     hint="a larger edge.journal.segment_bytes",
                 )
-            found = PartitionWriter(self._intake, partition, start=self._floor, end=self._floor)
+            found = self._make_writer(partition, start=self._floor, end=self._floor)
             self._writers[partition] = found
             self._streams = streams
         return found
@@ -175,7 +198,7 @@ class FileJournal(JournalReader):
         """Everything appended so far, as one commit; None where there is nothing."""
         assert self._under_way is None, "a commit is under way"
         intake = self._intake
-        if not intake.dirty and not intake.notes:
+        if not intake.dirty and not intake.notes and not intake.renouncing:
             return None
         commit = Commit(self.open_commit, self.appender)
         commit.bytes, intake.bytes = intake.bytes, 0
@@ -198,10 +221,28 @@ class FileJournal(JournalReader):
         assert commit.durable_to is not None
         for writer, end in commit.ends:
             writer.end = end
+        for early, reserved in commit.early:
+            early.completed(reserved)
         self._durable_to = commit.durable_to
         self.durable_commit = commit.number
         self._under_way = None
         self.update_full()
+
+    @property
+    def patience_s(self) -> float | None:
+        """How long all that is appended may wait for its commit, counted from the first of it; None: not at all."""
+        intake = self._intake
+        if not intake.patient or intake.bytes >= self.settings.commit_bytes_max or self.overfull:
+            return None
+        return intake.patience_s
+
+    def hurry(self) -> None:
+        """Somebody waits for the open commit, whatever is in it."""
+        self._intake.urgent = True
+
+    def renounce(self) -> None:
+        """An orderly stop: what was reserved and not given is free again once the next commit is durable."""
+        self._intake.renouncing = [self._writers[partition] for partition in self.appender.reserved]
 
     def update_full(self) -> None:
         """`full`: why records are refused. Set when a commit uses the last of the room, lifted by retention."""
@@ -416,7 +457,11 @@ class FileJournal(JournalReader):
                     not isinstance(header, Stretch)
                     and since <= header.commit <= self.durable_commit
                 ):
-                    found += notes(buffer, header.position, header)
+                    found += [
+                        note
+                        for note in notes(buffer, header.position, header)
+                        if note.kind != NOTE_RESERVED
+                    ]
             return found
 
     def take_losses(self) -> list[Loss]:

@@ -7,6 +7,7 @@
      Without step 3's sync, a frame seen in the page cache after SIGKILL could be read by the uplink, sent, and then
      vanish in a power cut: its offsets would be given twice.
   4. tables: last footer, then the open segment's frames on top
+  5. offsets that were reserved and may have been given are passed over (reservations.py)
 Older segments are not read: their damage is found when they are, or by `headwater log verify`.
 
 An offset is never given twice, so where damage may hide the end of a partition (in the open segment, or when the newest
@@ -17,6 +18,7 @@ is reported as lost. Recovering twice gives the same result.
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ...clock import Clock
@@ -26,6 +28,7 @@ from ...record import TopicPartition
 from . import names
 from .appender import Appender
 from .frames import Note, decode_segment_header
+from .reservations import Reservations, Reserved, noted
 from .scan import Scan, Stretch, read_through, scan
 from .settings import BLOCK_BYTES, FileJournalSettings
 from .shelf import (
@@ -61,6 +64,8 @@ class RecoveryReport:
     created: bool = False
     warnings: list[str] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
+    volatile: list[Loss] = field(default_factory=list)
+    """Acknowledged early and lost by a stop that was not orderly, at most these. They may include what was sent up."""
 
 
 @dataclass(slots=True)
@@ -96,6 +101,8 @@ class Recovery:
         self._unusable: list[int] = []
         self._floor = self._state_floor = 0
         self._accounted: list[Accounted] = []
+        self._reserved: Reservations = {}
+        self._hidden = 0  # damaged bytes of the open segment that were not accounted for yet
 
     def run(self) -> Recovered:
         """Raises Unavailable or Refused where the directory cannot be read or written at all."""
@@ -129,6 +136,8 @@ class Recovery:
         starts = dict(shelf.ends_before) if self._state_found else self._oldest_starts(shelf)
         for partition, end in appender.ends.items():  # younger than the state: began at its floor
             starts.setdefault(partition, min(state.floor, end))
+        self._keep_reserved(shelf, state, ends)
+        appender.reserved = dict(self._reserved)
         self._spares(appender)
         floor = max(state.floor, self._floor)
         self._remember(appender, starts, floor=floor, next_commit=next_commit)
@@ -293,6 +302,7 @@ class Recovery:
         self._floor = max(self._floor, jump)
         if self._is_accounted(damage):
             return
+        self._hidden = lost
         losses = missing_in(
             result.map, before, damage, floor=self._state_floor
         )  # `before` is now what the frames show
@@ -318,6 +328,43 @@ class Recovery:
                 ends[partition] = end + jump
                 losses.append(Loss(partition, end, end + jump - 1, f"{damage}; these at most"))
             self._account(damage, losses)
+
+    def _keep_reserved(
+        self, shelf: Shelf, state: State, ends: Mapping[TopicPartition, int]
+    ) -> None:
+        """Early offsets that may have been given are not given again. Changes nothing on disk: the notes that tell
+        it stand until the first commit, whose gap record comes first."""
+        table = {TopicPartition(s, p): Reserved(first, end) for s, p, first, end in state.reserved}
+        table |= self._noted(shelf, state.next_commit)
+        for partition, (first, noted_end) in table.items():
+            # a note may have been among the damaged frames, and reserved less than one offset for each of their bytes
+            end = noted_end + self._hidden
+            known = ends.get(partition, self._state_floor)
+            table[partition] = Reserved(first, max(end, known))
+            if end > (lost := max(first, known)):
+                detail = "acknowledged early, not on disk when the edge stopped; these at most"
+                self._report.volatile.append(Loss(partition, lost, end - 1, detail))
+        self._reserved = table
+
+    def _noted(self, shelf: Shelf, since: int) -> Reservations:
+        """By the newest segment that holds a frame; where that one is damaged, by the one before it as well."""
+        table: Reservations = {}
+        active = shelf.active
+        if active is not None and active.map is not None and active.map.last_commit:
+            if active.map.notes:
+                table = _notes_of(active, since)
+            if not self._hidden:
+                return table
+        for sequence in reversed(list(shelf.sequences)):
+            try:
+                totals = shelf.footer(sequence).totals
+                if totals.notes:
+                    return _notes_of(shelf.segment(sequence), since) | table
+                if totals.last_commit:
+                    break
+            except SegmentLost:
+                continue
+        return table
 
     def _is_accounted(self, damage: str) -> bool:
         return any(known.damage == damage for known in self._accounted)
@@ -363,6 +410,7 @@ class Recovery:
             ],
             stream_bytes=state.stream_bytes,
             accounted=self._accounted,
+            reserved=[(*partition, *reserved) for partition, reserved in self._reserved.items()],
         )
         try:
             appender.store(new)
@@ -377,6 +425,12 @@ class Recovery:
             name = names.segment(sequence)
             moved = quarantine(self._disk, self._directory, name, self._settings)
             self._report.quarantined.append(moved or name)
+
+
+def _notes_of(segment: OpenSegment, since: int) -> Reservations:
+    end = segment.end if segment.footer is None else segment.footer.totals.data_end
+    buffer = read_through(segment.file, segment.file.size() if end is None else end)
+    return noted(buffer, salt=segment.salt, sequence=segment.sequence, since=since)
 
 
 def _ranges(damage: list[Stretch]) -> str:

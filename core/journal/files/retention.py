@@ -89,6 +89,7 @@ def carry_out(journal: FileJournal, agreed: RetentionPlan) -> None:
             ],
             stream_bytes=stream_bytes,
             accounted=_still_of_interest(appender.state.accounted, starts),
+            reserved=[(*p, *reserved) for p, reserved in appender.reserved.items()],
         )
     )
     with journal.shelf.lock:

@@ -56,7 +56,7 @@ class FileJournalSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
     """Floor between two syncs. Zero acknowledges as fast as the disk syncs; 1s at ten readings a second writes a
     fifth of the bytes to flash, and makes each acknowledgement wait up to 1 s."""
     stall_pause: Duration = Duration(0.5)
-    """First pause before a refused write is tried again; grows to 30 s with jitter."""
+    """First pause before a refused write is tried again; grows to 2 s with jitter."""
     index_cache: int = 32
     """Segment footers held in memory for reading the backlog; each is about 12 bytes per partition."""
     map_cache: int = 3

@@ -45,6 +45,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     partitions: list[PartitionBounds] = []
     stream_bytes: dict[str, int] = {}
     accounted: list[Accounted] = []
+    # stream, partition, first, end (reservations.py): counts where no newer note of the log does
+    reserved: list[tuple[str, int, int, int]] = []
 
 
 def encode_state(state: State) -> bytes:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import struct
 from collections import deque
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, cast
 
 from ...batch import encode_batch
 from ...errors import Closed, Refused, Unavailable
@@ -19,6 +20,10 @@ from ...record import GAPS_STREAM, Headers, TopicPartition
 from ..reading import Position
 from .appender import Appender, PendingFrame, PlacedBatch
 from .frames import batch_entry, note_entry
+from .reservations import NOTE_RESERVED, Reservations, Reserved, encode_reservations
+
+if TYPE_CHECKING:
+    from .early import EarlyWriter
 
 # What a record costs beyond its bytes: an upper bound of lengths and deltas in the batch, and the tuple in memory.
 RECORD_OVERHEAD = 48
@@ -32,7 +37,10 @@ RecordTuple = tuple[int, bytes | None, bytes | None, Headers]
 class Intake:
     """The open commit. `refusing` is checked by each append: why new records are not taken, or None."""
 
-    __slots__ = ("bytes", "closed", "dirty", "notes", "record_bytes_max", "records", "refusing")
+    __slots__ = (
+        *("bytes", "closed", "dirty", "early", "notes", "patience_s", "record_bytes_max"),
+        *("records", "refusing", "renouncing", "urgent"),
+    )
 
     def __init__(self, record_bytes_max: int) -> None:
         self.record_bytes_max = record_bytes_max
@@ -42,12 +50,41 @@ class Intake:
         self.records = 0
         self.refusing: str | None = None
         self.closed = False
+        self._opened()
+        self.renouncing: list[PartitionWriter] = []
+
+    def _opened(self) -> None:
+        """What only early writers (early.py) touch: how many of `dirty` can wait, for how long at most, and
+        whether something of theirs cannot."""
+        self.early = 0
+        self.patience_s = float("inf")
+        self.urgent = False
+
+    def wait_at_most(self, seconds: float) -> None:
+        self.early += 1
+        self.patience_s = min(self.patience_s, seconds)
+
+    @property
+    def patient(self) -> bool:
+        """Everything that is here was acknowledged already and may wait for `patience_s`."""
+        return bool(
+            self.early
+            and not (self.urgent or self.notes or self.renouncing)
+            and len(self.dirty) == self.early
+        )
+
+    def sealed(self) -> None:
+        self._opened()
+        self.renouncing = []
 
 
 class Commit:
     """What one group commit makes durable. Made by `seal`, then `write` (again, until it returns), then `complete`."""
 
-    __slots__ = ("_appender", "bytes", "durable_to", "ends", "frames", "number", "records")
+    __slots__ = (
+        *("_appender", "bytes", "durable_to", "early", "ends", "frames", "number", "records"),
+        "reservations",
+    )
 
     def __init__(self, number: int, appender: Appender) -> None:
         self.number = number
@@ -56,6 +93,8 @@ class Commit:
         self.frames: deque[PendingFrame] = deque()
         self.ends: list[tuple[PartitionWriter, int]] = []
         self.durable_to: Position | None = None
+        self.early: list[tuple[EarlyWriter, Reserved | None]] = []
+        self.reservations: Reservations = {}
         self._appender = appender
 
     def write(self) -> None:
@@ -66,6 +105,7 @@ class Commit:
         active = self._appender.shelf.active
         assert active is not None
         self.durable_to = Position(active.sequence, self._appender.position)
+        self._appender.reserved.update(self.reservations)
         self._appender.counters.commits += 1
         self._appender.counters.records += self.records
 
@@ -74,6 +114,10 @@ class PartitionWriter:
     """One partition: where it starts, ends, and the records waiting for the next seal."""
 
     __slots__ = ("_exempt", "_intake", "_records", "end", "next_offset", "partition", "start")
+
+    early = False
+    passed = False
+    """Whether the record appended last may be acknowledged before its commit: never here (early.py)."""
 
     def __init__(self, intake: Intake, partition: TopicPartition, *, start: int, end: int) -> None:
         self.partition = partition
@@ -124,6 +168,10 @@ class PartitionWriter:
         if intake.refusing is not None and not self._exempt:
             raise Unavailable(f"{self.partition}: {intake.refusing}")
 
+    def renounce(self) -> Reserved:
+        """Nothing beyond the next offset was given."""
+        return Reserved(self.next_offset, self.next_offset)
+
     def take(self) -> list[RecordTuple]:
         records, self._records = self._records, []
         return records
@@ -135,6 +183,8 @@ def seal_into(commit: Commit, intake: Intake, *, bytes_max: int, small: bool, wa
     dirty, intake.dirty = intake.dirty, []
     for writer in dirty:
         records = writer.take()
+        if writer.early:
+            _reserve(commit, cast("EarlyWriter", writer), len(records))
         base = writer.next_offset - len(records)
         commit.ends.append((writer, writer.next_offset))
         for run in (records,) if small else _runs(records, bytes_max):
@@ -143,7 +193,19 @@ def seal_into(commit: Commit, intake: Intake, *, bytes_max: int, small: bool, wa
     waiting, intake.notes = intake.notes, []
     for kind, payload in waiting:
         framing.note(kind, payload)
+    for each in intake.renouncing:
+        commit.reservations[each.partition] = each.renounce()
+    if commit.reservations:  # behind the records: whole, it tells that they are
+        framing.note(NOTE_RESERVED, encode_reservations(commit.reservations))
+    intake.sealed()
     framing.finish()
+
+
+def _reserve(commit: Commit, writer: EarlyWriter, records: int) -> None:
+    reserved = writer.reservation(records)
+    commit.early.append((writer, reserved))
+    if reserved is not None:
+        commit.reservations[writer.partition] = reserved
 
 
 class _Framing:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from headwater.core.batch import decode_batch
 from headwater.core.clock import ManualClock
@@ -25,6 +25,7 @@ from headwater.core.journal.files import (
     StreamRetention,
     WhenFull,
 )
+from headwater.core.journal.files.early import EarlyRule
 from headwater.core.journal.files.retention import carry_out, plan
 from headwater.core.record import TopicPartition
 from headwater.core.units import KIB, ByteSize
@@ -50,6 +51,7 @@ def open_journal(
     seed: int = 0,
     settings: FileJournalSettings = SMALL,
     clock: ManualClock | None = None,
+    early: Mapping[str, EarlyRule] | None = None,
 ) -> FileJournal:
     return FileJournal.open(
         DIRECTORY,
@@ -57,6 +59,7 @@ def open_journal(
         clock=clock or ManualClock(),
         settings=settings,
         rng=random.Random(seed),
+        early=early,
     )
 
 
