@@ -18,6 +18,10 @@ from .record import GAPS_STREAM, Record, TopicPartition
 class GapReason(enum.StrEnum):
     RETENTION = "retention"  # unsent data retired, by the stream's declared policy
     DAMAGE = "damage"  # stored bytes were not those written; the file is in quarantine
+    VOLATILE = "volatile"  # acknowledged early, by the stream's declared durability, and not on disk at a power cut; at most
+    THINNED = (
+        "thinned"  # unsent records replaced by summaries of them, by the stream's declared policy
+    )
     REFUSED = "refused"  # the cloud will never take this record (for example: too large)
 
 

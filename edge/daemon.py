@@ -29,6 +29,7 @@ from ..core.disk import Disk, SystemDisk
 from ..core.errors import HeadwaterError, Misconfigured, Unavailable
 from ..core.gap import GapReason
 from ..core.journal.files.committer import Committer
+from ..core.journal.files.early import EarlyRule
 from ..core.journal.files.journal import FileJournal
 from ..core.journal.files.settings import StreamRetention
 from ..core.journal.files.settings import WhenFull as JournalWhenFull
@@ -41,7 +42,7 @@ from .descriptors import within_descriptors
 from .gaps import GapLedger
 from .room import Room
 from .settings import EdgeSettings
-from .streams import StreamTable, WhenFull
+from .streams import Durability, StreamTable, WhenFull
 
 if TYPE_CHECKING:
     from .uplink.uplink import Uplink
@@ -153,7 +154,10 @@ async def open_edge(
     outside = Outside(disk or SystemDisk(), clock or SystemClock(), random.Random())
     async with AsyncExitStack() as stack:
         journal = FileJournal.open(
-            f"{settings.data_dir}/log", settings=settings.journal, **outside._asdict()
+            f"{settings.data_dir}/log",
+            settings=settings.journal,
+            early=early_rules(table),
+            **outside._asdict(),
         )
         stack.callback(journal.close)
         committer = Committer(journal, clock=outside.clock, rng=outside.rng)
@@ -255,6 +259,8 @@ def _report_recovery(edge: Edge) -> None:
         _log.error("damaged file put aside", path=path)
     if report.losses:
         edge.gaps.declare(report.losses, GapReason.DAMAGE)
+    if report.volatile:
+        edge.gaps.declare(report.volatile, GapReason.VOLATILE)
 
 
 def _announce(edge: Edge, manager: ServiceManager) -> None:
@@ -316,6 +322,15 @@ async def _keep_retention(edge: Edge) -> None:
         is_short = await room.short(FULL_CHECK_S)
 
 
+def early_rules(table: StreamTable) -> dict[str, EarlyRule]:
+    """The streams that do not wait for the disk."""
+    return {
+        stream.name: EarlyRule(float(stream.settings.interval))
+        for stream in table.streams.values()
+        if stream.settings.durability is not Durability.SYNC
+    }
+
+
 def retention_rules(table: StreamTable) -> dict[str, StreamRetention]:
     """The streams' settings in the journal's words."""
     return {
@@ -338,7 +353,7 @@ async def _watchdog(edge: Edge, manager: ServiceManager) -> None:
     seen = -1
     while True:
         durable = edge.committer.durable
-        idle = not edge.journal.pending_bytes
+        idle = not edge.journal.pending_bytes or edge.committer.resting
         if durable != seen or idle or edge.committer.stalled is not None:
             manager.alive()
         seen = durable

@@ -28,7 +28,12 @@ class BrokerMetrics:
         for name, text, value in (
             ("connections", "TCP connections accepted", tally.accepted),
             ("received_bytes", "Bytes read from clients", tally.bytes_received),
-            ("acknowledged", "PUBACK and PUBREC sent, each after its sync", tally.acknowledged),
+            ("acknowledged", "PUBACK and PUBREC sent", tally.acknowledged),
+            (
+                "acknowledged_early",
+                "PUBACK among them that did not wait, for streams that are not sync",
+                tally.early,
+            ),
             ("repeated", "Publishes recognised as repeats and not stored again", tally.repeated),
             ("wills", "Wills published", tally.wills),
             ("pauses", "Times that reading stopped for the disk's sake", tally.paused),

@@ -83,6 +83,7 @@ class Broker:
         """After each read of a client: ask for the commit, write what gathered, look at the disk's backlog."""
         if self._journal.pending_bytes:
             self._committer.request()
+        self.gate.pass_all()
         if self.dirty:
             self.flush()
         if self._journal.overfull and self.paused is None:

@@ -1,7 +1,8 @@
 """What waits for the disk: acknowledgements of clients and messages to subscribers, each for its commit.
 
 The rule of this product stands here: nothing passes before `on_durable(n)` says that commit n is on disk, and then
-everything of the commits up to n passes, in order. On each release messages go first, so that whoever reads an
+everything of the commits up to n passes, in order; but for messages of streams whose owner chose another durability, which
+pass as soon as the journal says that they may (`pass_message`). On each release messages go first, so that whoever reads an
 acknowledgement may expect that subscribers were served.
 """
 
@@ -29,7 +30,7 @@ class _Held:
 
 
 class Gate:
-    __slots__ = ("_committer", "_deliver", "_held", "_journal", "_open")
+    __slots__ = ("_committer", "_deliver", "_held", "_journal", "_open", "_passing")
 
     def __init__(
         self, journal: Journal, committer: Committer, deliver: Callable[[Message], None]
@@ -39,6 +40,7 @@ class Gate:
         self._deliver = deliver
         self._held: deque[_Held] = deque()
         self._open: _Held | None = None
+        self._passing: list[Message] = []
 
     @property
     def commit(self) -> int:
@@ -74,6 +76,17 @@ class Gate:
 
     def wait_message(self, message: Message) -> None:
         self._now_open().messages.append(message)
+
+    def pass_message(self, message: Message) -> None:
+        """Its stream's owner chose not to wait for the disk: it leaves with the next `pass_all`."""
+        self._passing.append(message)
+
+    def pass_all(self) -> None:
+        """When the client that published has been read, so that a delivery meets nobody half-way through a packet."""
+        if self._passing:
+            passing, self._passing = self._passing, []
+            for message in passing:
+                self._deliver(message)
 
     def on_durable(self, commit: int) -> None:
         """The committer's word. The only place from which anything leaves."""

@@ -34,6 +34,7 @@ class Intake(Holding):
         published = broker.tally.published
         acks: list[bytes] = []
         unacknowledged = len(run)
+        early = 0
         for topic, payload, puback in run:
             route = known.get(topic)
             try:
@@ -55,12 +56,19 @@ class Intake(Holding):
                 continue
             if route.quiet != generation:
                 self._offer(route, payload, 1 if puback else 0, offset)
+                if puback and not acks and route.early is not None and route.early.passed:
+                    answer = puback
+                    if receipts:
+                        answer = self._with_receipt(puback, route.tp, offset)
+                    self._pass(answer)
+                    early += 1
+                    continue
             if puback:
                 if receipts:
                     puback = self._with_receipt(puback, route.tp, offset)  # noqa: PLW2901
                 acks.append(puback)
-        published[1] += len(acks)
-        published[0] += unacknowledged - len(acks)
+        published[1] += len(acks) + early
+        published[0] += unacknowledged - len(acks) - early
         self._hold(acks)
 
     def _offer(self, route: Route, payload: bytes, qos: int, offset: int) -> None:
@@ -77,8 +85,11 @@ class Intake(Holding):
                 tp=route.tp,
                 offset=offset,
             )
-            broker.gate.wait_message(message)
-        else:
+            if route.early is not None and route.early.passed:
+                broker.gate.pass_message(message)
+            else:
+                broker.gate.wait_message(message)
+        elif route.early is None:
             route.quiet = broker.subscriptions.generation
 
     def _take_publish(self, packet: Publish) -> None:
@@ -104,6 +115,10 @@ class Intake(Holding):
             return
         broker.tally.published[packet.qos] += 1
         commit = broker.gate.commit
+        # never at QoS 2: who asks for exactly once gets the disk
+        passed = route.early is not None and route.early.passed and packet.qos < 2
+        if route.early is not None and packet.qos == 2:
+            route.early.hurry()
         if packet.retain or broker.subscriptions.targets(packet.topic):
             message = Message.of(
                 forwarded(packet),
@@ -113,7 +128,10 @@ class Intake(Holding):
                 tp=route.tp,
                 offset=offset,
             )
-            broker.gate.wait_message(message)
+            if passed:
+                broker.gate.pass_message(message)
+            else:
+                broker.gate.wait_message(message)
         if packet.qos == 0:
             return
         answer = (b"\x40\x02" if packet.qos == 1 else b"\x50\x02") + packet.packet_id.to_bytes(
@@ -121,7 +139,9 @@ class Intake(Holding):
         )
         if self.receipts:
             answer = self._with_receipt(answer, route.tp, offset)
-        if packet.qos == 1:
+        if packet.qos == 1 and passed:
+            self._pass(answer)
+        elif packet.qos == 1:
             self._hold([answer])
         else:
             session.incoming[packet.packet_id] = commit

@@ -15,6 +15,17 @@ NOTE_PUBLISHES = 1
 
 
 class PartitionWriter(Protocol):
+    @property
+    def early(self) -> bool:
+        """Its stream's owner chose to have records acknowledged before they are on disk."""
+
+    @property
+    def passed(self) -> bool:
+        """The record appended last may be acknowledged now. Never where `early` is false."""
+
+    def hurry(self) -> None:
+        """Somebody waits for the commit of what was appended, although its stream does not."""
+
     def append(
         self, timestamp: int, key: bytes | None, value: bytes | None, headers: Headers = ()
     ) -> int:

@@ -7,14 +7,12 @@ held, whatever clients publish, and a busy topic is never forgotten.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from ...core.errors import Closed, Refused
 from ...core.record import Headers, TopicPartition
 from ..mqtt.reasons import Reason, Violation
 from ..mqtt.topics import decode_topic_name
 from ..streams import StreamTable
-from .journal import Journal
+from .journal import Journal, PartitionWriter
 from .stored import marked_with_qos
 
 # One route is about 400 bytes with its topic: 2 x 8,192 of them 6 MiB, and enough for a large site.
@@ -44,25 +42,27 @@ def refusal(error: Exception) -> Reason:
 
 
 class Route:
-    """Where the messages of one topic go. `quiet` is the generation of subscriptions in which nobody wanted them.
+    """Where the messages of one topic go. `quiet` is the generation of subscriptions in which nobody wanted them; where
+    records may be acknowledged before their commit (`early`), none ever is, so that those of all others pay nothing for it.
 
     `headers` are the record headers of a plain message at QoS 1, `headers_qos_0` of one at QoS 0: ready-made, so that the
     hot path makes none.
     """
 
-    __slots__ = ("append", "headers", "headers_qos_0", "key", "quiet", "topic", "tp")
+    __slots__ = ("append", "early", "headers", "headers_qos_0", "key", "quiet", "topic", "tp")
 
     def __init__(
         self,
         topic: str,
         tp: TopicPartition,
-        append: Callable[[int, bytes | None, bytes | None, Headers], int],
+        writer: PartitionWriter,
         key: bytes,
         headers: Headers,
     ) -> None:
         self.topic = topic
         self.tp = tp
-        self.append = append
+        self.append = writer.append
+        self.early = writer if writer.early else None
         self.key = key
         self.headers = headers
         self.headers_qos_0 = marked_with_qos(headers, 0)
@@ -98,7 +98,7 @@ class Routes:
         if topic[0] == "$":
             raise TopicRefused(topic)  # section 4.7.2: the server's own
         tp, key, headers = self._streams.match(topic).place(topic, self._client_id)
-        return Route(topic, tp, self._journal.writer(tp).append, key, headers)
+        return Route(topic, tp, self._journal.writer(tp), key, headers)
 
 
 class Router:

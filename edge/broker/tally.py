@@ -17,6 +17,7 @@ class Tally:
         "crashes",
         "delivered",
         "delivery_dropped",
+        "early",
         "paused",
         "published",
         "refused",
@@ -29,6 +30,9 @@ class Tally:
         self.bytes_received = 0  # of payload-bearing reads
         self.published = [0, 0, 0]  # PUBLISH packets taken into the journal, by QoS
         self.acknowledged = 0  # PUBACK and PUBREC written after their commit
+        self.early = (
+            0  # … of which PUBACK that did not wait for it, by their stream's declared durability
+        )
         self.repeated = 0  # publishes that were in the journal already and were not stored again
         self.delivered = [0, 0, 0]  # PUBLISH packets to subscribers, by QoS
         self.wills = 0  # wills published

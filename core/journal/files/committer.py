@@ -64,6 +64,9 @@ class Committer:
         self._listeners: list[Callable[[int], None]] = []
         self._waiters: list[tuple[int, asyncio.Future[None]]] = []
         self._last_seal = float("-inf")
+        self.interval_s = float(journal.settings.commit_interval)
+        """The floor between two syncs now: the wear budget may raise it (edge/wear)."""
+        self._keeping = False
         self._early_since: float | None = None  # since when all that is pending may wait
         self._alarm: asyncio.TimerHandle | None = None
         self._spare_trouble = False
@@ -75,6 +78,11 @@ class Committer:
     def durable(self) -> int:
         """The highest durable commit number."""
         return self._journal.durable_commit
+
+    @property
+    def resting(self) -> bool:
+        """What is pending waits because it may: for its interval, or for the floor between two syncs."""
+        return self._alarm is not None or self._keeping
 
     def start(self) -> None:
         self.task = asyncio.create_task(self._run(), name="committer")
@@ -212,13 +220,11 @@ class Committer:
             timer.cancel()
 
     async def _keep_interval(self) -> None:
-        pause = (
-            self._last_seal
-            + float(self._journal.settings.commit_interval)
-            - self._clock.monotonic()
-        )
+        pause = self._last_seal + self.interval_s - self._clock.monotonic()
         if pause > 0 and not self._journal.overfull:
+            self._keeping = True
             await self._pause(pause)
+            self._keeping = False
 
     async def _pause(self, seconds: float) -> None:
         # not wait_for: before Python 3.12 it can swallow a cancellation

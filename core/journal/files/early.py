@@ -74,6 +74,9 @@ class EarlyWriter(PartitionWriter):
             self._held = self._intake.urgent = True
         return offset
 
+    def hurry(self) -> None:
+        self._intake.urgent = True
+
     def reservation(self, records: int) -> Reserved | None:
         """At seal: what this commit's note should reserve, now that it takes `records`; None where enough is."""
         self._held_flying, self._held = self._held, False

@@ -26,7 +26,7 @@ import msgspec
 
 from ...errors import Corrupt
 from ...record import TopicPartition
-from .frames import notes
+from .frames import FrameHeader, notes
 from .scan import Stretch, walk
 
 NOTE_RESERVED = 100
@@ -68,8 +68,15 @@ def noted(buffer: bytes, *, salt: int, sequence: int, since: int) -> Reservation
     for header in walk(buffer, salt=salt, sequence=sequence):
         if isinstance(header, Stretch) or header.commit < since:
             continue
-        for note in notes(buffer, header.position, header):
-            if note.kind == NOTE_RESERVED:
-                with contextlib.suppress(Corrupt):  # whole as written: of another version
-                    table |= decode_reservations(note.payload)
+        table |= reserved_in(buffer, header)
+    return table
+
+
+def reserved_in(buffer: bytes, header: FrameHeader) -> Reservations:
+    """What one whole frame reserves."""
+    table: Reservations = {}
+    for note in notes(buffer, header.position, header):
+        if note.kind == NOTE_RESERVED:
+            with contextlib.suppress(Corrupt):  # whole as written: of another version
+                table |= decode_reservations(note.payload)
     return table

@@ -168,6 +168,9 @@ class PartitionWriter:
         if intake.refusing is not None and not self._exempt:
             raise Unavailable(f"{self.partition}: {intake.refusing}")
 
+    def hurry(self) -> None:
+        """Somebody waits for the commit of what was appended: here, everybody does."""
+
     def renounce(self) -> Reserved:
         """Nothing beyond the next offset was given."""
         return Reserved(self.next_offset, self.next_offset)

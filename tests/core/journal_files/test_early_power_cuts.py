@@ -13,6 +13,7 @@ import pytest
 
 from headwater.core.journal.files import FileJournal
 from headwater.core.journal.files.early import EarlyRule, EarlyWriter
+from headwater.core.journal.files.inspection import verify
 from headwater.core.journal.files.reservations import Reserved
 from headwater.core.record import TopicPartition
 from tests.core.journal_files.oracle import Life, contents, open_journal
@@ -81,6 +82,7 @@ def test_a_writer_that_reserves_nothing_is_noticed(monkeypatch: pytest.MonkeyPat
         del records
         writer.reserved = 2**62
         writer._held = False
+        return None
 
     monkeypatch.setattr(EarlyWriter, "reservation", unfounded)
     noticed = 0
@@ -156,6 +158,13 @@ def test_a_power_cut_jumps_over_what_was_given_and_says_so_until_a_commit_follow
         assert (loss.partition, loss.first) == (A, 2)
         assert 7 <= again.writer(A).next_offset == loss.last + 1 <= 2 + 80
         assert "at most" in loss.detail
+    again.writer(A).append(1, None, b"beyond the jump")
+    commit = again.seal()
+    assert commit is not None
+    commit.write()
+    found = verify("/j", disk=disk)
+    assert found.whole, found.damage
+    assert any("were reserved" in warning for warning in found.warnings)
 
 
 def test_reservations_outlive_every_segment_they_were_written_in() -> None:

@@ -7,7 +7,7 @@ import random
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -23,6 +23,7 @@ from headwater.core.journal.files import (
     Position,
     StreamRetention,
 )
+from headwater.core.journal.files.early import EarlyRule
 from headwater.core.journal.files.inspection import verify
 from headwater.core.record import TopicPartition
 from headwater.core.units import KIB, ByteSize
@@ -32,13 +33,18 @@ from tests.core.journal_files.test_damage import put
 A = TopicPartition("a", 0)
 
 
-def open_real(path: Path, settings: FileJournalSettings = SMALL) -> FileJournal:
+def open_real(
+    path: Path,
+    settings: FileJournalSettings = SMALL,
+    early: Mapping[str, EarlyRule] | None = None,
+) -> FileJournal:
     return FileJournal.open(
         str(path / "journal"),
         disk=SystemDisk(),
         clock=SystemClock(),
         settings=settings,
         rng=random.Random(5),
+        early=early,
     )
 
 
