@@ -23,7 +23,7 @@ import structlog
 import uvloop
 
 from ..core import config
-from ..core.address import optional_address, split_address
+from ..core.address import optional_address
 from ..core.clock import Clock, SystemClock
 from ..core.disk import Disk, SystemDisk
 from ..core.errors import HeadwaterError, Misconfigured, Unavailable
@@ -37,12 +37,13 @@ from ..core.journal.files.shelf import Loss
 from ..core.notify import ServiceManager
 from ..core.record import check_name
 from .broker.broker import Broker
-from .broker.listener import LogObserver, MqttListener
 from .descriptors import within_descriptors
+from .entrance import Entrance
 from .gaps import GapLedger
 from .room import Room
 from .settings import EdgeSettings
 from .streams import Durability, StreamTable, WhenFull
+from .visits import Visits
 
 if TYPE_CHECKING:
     from .uplink.uplink import Uplink
@@ -73,7 +74,7 @@ class Edge:
         journal: FileJournal,
         committer: Committer,
         broker: Broker,
-        listener: MqttListener,
+        entrance: Entrance,
     ) -> None:
         self.settings = settings
         self.outside = outside
@@ -81,14 +82,14 @@ class Edge:
         self.journal = journal
         self.committer = committer
         self.broker = broker
-        self.listener = listener
+        self.entrance = entrance
         self.gaps = GapLedger(journal, committer, edge=name, clock=outside.clock)
         self.uplink: Uplink | None = None
         self.http: tuple[str, int] | None = None
 
     @property
     def mqtt(self) -> tuple[str, int]:
-        return self.listener.address
+        return self.entrance.listeners.address
 
     def readiness(self) -> list[str]:
         """The reasons why this edge cannot take publishes; none when it can."""
@@ -164,6 +165,7 @@ async def open_edge(
         committer.start()
         # after a failed start this commits what recovery declared; the orderly way has drained before
         stack.push_async_callback(committer.close)
+        visits = Visits(settings.connections)
         broker = Broker(
             journal,
             committer,
@@ -171,9 +173,8 @@ async def open_edge(
             settings=settings.mqtt_limits,
             clock=outside.clock,
             rng=outside.rng,
-            observer=LogObserver(),
+            observer=visits,
         )
-        host, port = split_address(settings.mqtt, key="edge.mqtt")
         edge = Edge(
             settings,
             outside,
@@ -181,11 +182,11 @@ async def open_edge(
             journal=journal,
             committer=committer,
             broker=broker,
-            listener=MqttListener(broker, host=host, port=port),
+            entrance=Entrance(settings, broker, journal, visits, outside.clock),
         )
         _report_recovery(edge)
-        await edge.listener.start()
         stack.push_async_callback(_drain, edge)
+        await edge.entrance.listeners.start()
         if settings.bootstrap:
             edge.uplink = _make_uplink(edge, table)
         http = optional_address(settings.http, key="edge.http")
@@ -197,7 +198,7 @@ async def open_edge(
 async def _drain(edge: Edge) -> None:
     """Take nothing more, acknowledge what was taken, say goodbye. The committer's close then takes the wills."""
     broker, committer = edge.broker, edge.committer
-    await edge.listener.stop_accepting()
+    await edge.entrance.listeners.stop_accepting()
     broker.stop_reading()
     if broker.pending:
         try:
@@ -207,7 +208,8 @@ async def _drain(edge: Edge) -> None:
             # not acknowledged, so the clients still have it; committer.close says why
             _log.warning("stopping with publishes unacknowledged", reason=committer.stalled)
     broker.close()
-    await edge.listener.close()
+    edge.entrance.close()
+    await edge.entrance.listeners.close()
 
 
 def _make_uplink(edge: Edge, table: StreamTable) -> Uplink:
@@ -235,10 +237,11 @@ async def _open_admin(edge: Edge, stack: AsyncExitStack, address: tuple[str, int
     from prometheus_client import CollectorRegistry
 
     from ..core.admin import AdminServer
-    from .metrics import BrokerMetrics, JournalMetrics
+    from .metrics import BrokerMetrics, EntranceMetrics, JournalMetrics
 
     registry = CollectorRegistry()
     BrokerMetrics(edge.broker, registry)
+    EntranceMetrics(edge.entrance, registry)
     JournalMetrics(edge.journal, edge.committer, registry)
     if edge.uplink is not None:
         from .uplink.metrics import UplinkMetrics
@@ -264,18 +267,18 @@ def _report_recovery(edge: Edge) -> None:
 
 
 def _announce(edge: Edge, manager: ServiceManager) -> None:
-    host, port = edge.mqtt
+    mqtt = [f"{host}:{port}" for host, port in edge.entrance.listeners.addresses]
     http = "none" if edge.http is None else f"{edge.http[0]}:{edge.http[1]}"
     _log.info(
         "edge ready",
         edge=edge.name,
-        mqtt=f"{host}:{port}",
+        mqtt=", ".join(mqtt),
         http=http,
         uplink=edge.settings.uplink,
         log=edge.journal.log_id,
         data_dir=edge.settings.data_dir,
     )
-    manager.ready(f"MQTT on {host}:{port}")
+    manager.ready(f"MQTT on {', '.join(mqtt)}")
 
 
 async def _until_stopped(edge: Edge, stopping: asyncio.Event) -> None:

@@ -13,6 +13,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from ..core.journal.files.committer import Committer
 from ..core.journal.files.journal import FileJournal
 from .broker.broker import Broker
+from .entrance import Entrance
 
 
 class BrokerMetrics:
@@ -62,6 +63,53 @@ class BrokerMetrics:
             gauge = GaugeMetricFamily(f"headwater_mqtt_{name}", text)
             gauge.add_metric([], float(value))
             yield gauge
+
+
+class EntranceMetrics:
+    """Listeners, who was turned away and why, passwords verified: by listener, where there is one."""
+
+    def __init__(self, entrance: Entrance, registry: CollectorRegistry) -> None:
+        self._entrance = entrance
+        registry.register(self)
+
+    def collect(self) -> Iterable[Metric]:
+        entrance = self._entrance
+        doors = [listener.door for listener in entrance.listeners.all]
+        current = GaugeMetricFamily(
+            "headwater_listener_connections", "Connections open", labels=["listener"]
+        )
+        accepted = CounterMetricFamily(
+            "headwater_listener_accepted", "Connections let in at the door", labels=["listener"]
+        )
+        slowed = CounterMetricFamily(
+            "headwater_listener_slowed",
+            "Times that a client was not read for its publish rate",
+            labels=["listener"],
+        )
+        refused = CounterMetricFamily(
+            "headwater_listener_turned_away",
+            "Connections closed at the door or in the handshake",
+            labels=["listener", "reason"],
+        )
+        for door in doors:
+            current.add_metric([door.label], door.open)
+            accepted.add_metric([door.label], door.accepted)
+            slowed.add_metric([door.label], door.slowed)
+            for reason, count in sorted(door.refused.items()):
+                refused.add_metric([door.label, reason], count)
+        yield from (current, accepted, slowed, refused)
+        access = entrance.access
+        verified = CounterMetricFamily(
+            "headwater_access_verifications", "Passwords verified, not answered from memory"
+        )
+        verified.add_metric([], access.verifications)
+        waiting = GaugeMetricFamily("headwater_access_waiting", "Clients waiting for that")
+        waiting.add_metric([], access.waiting)
+        lost = CounterMetricFamily(
+            "headwater_visits_lost", "Comings and goings that the log had no room for"
+        )
+        lost.add_metric([], entrance.visits.lost)
+        yield from (verified, waiting, lost)
 
 
 def _queued(broker: Broker) -> int:

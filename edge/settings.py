@@ -5,6 +5,8 @@ Each part keeps its own settings beside its code; this file composes them and ch
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from ..core.address import optional_address, split_address
@@ -12,12 +14,17 @@ from ..core.errors import Misconfigured, Refused
 from ..core.journal.files.settings import FileJournalSettings
 from ..core.record import check_name
 from ..core.units import Duration
+from .broker.access.settings import AccessSettings
+from .broker.listening.settings import ListenerSettings, check_listeners
 from .broker.settings import MqttSettings
 from .streams import StreamSettings, StreamTable
 from .uplink.settings import UplinkSettings
+from .visits import VisitSettings
 
 KAFKA_SCHEME = "kafka://"
 NONE = "none"
+# What the listener of edge.mqtt is called in metrics, logs and the journal of connections.
+SIMPLE = "mqtt"
 
 
 class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -26,11 +33,21 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     data_dir: str = "./headwater-data/edge"
     """The log and the edge's small state. On a device: a directory on the largest, best card."""
     mqtt: str = "127.0.0.1:1883"
-    """HOST:PORT. Loopback by default, because clients are not asked who they are."""
+    """HOST:PORT of plain MQTT, or none. Loopback by default: there anonymous clients are taken, elsewhere not."""
+    anonymous: bool = False
+    """Take anonymous clients on edge.mqtt also where other machines reach it: for a network that you trust."""
+    plain_passwords: bool = False
+    """Take passwords on edge.mqtt, which has no TLS, also where other machines reach it: the same."""
     uplink: str = NONE
     """kafka://HOST:PORT[,HOST:PORT…]: Headwater's cloud or any Kafka cluster; none: keep everything here."""
     http: str = "127.0.0.1:9464"
     """HOST:PORT of /readyz, /healthz and /metrics, or none. Loopback: metrics are for the machine's own agent."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """debug shows every client that comes and goes; changed live by SIGHUP."""
+    listeners: tuple[ListenerSettings, ...] = ()
+    """[[edge.listeners]]: others beside edge.mqtt, with TLS, over WebSocket, with limits of their own."""
+    access: AccessSettings = AccessSettings()
+    connections: VisitSettings = VisitSettings()
     streams: tuple[StreamSettings, ...] = ()
     """[[edge.streams]]: the first whose filter matches a topic takes the message."""
     default_stream: str = "default"
@@ -52,7 +69,9 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
                 raise Misconfigured(f"edge.name: {error}") from None
         self.mqtt_limits.check()
         _ = self.bootstrap
-        split_address(self.mqtt, key="edge.mqtt")
+        optional_address(self.mqtt, key="edge.mqtt")
+        self.access.check()
+        check_listeners(self.all_listeners, has_passwords=bool(self.access.password_file))
         optional_address(self.http, key="edge.http")
         largest = self.journal.record_bytes_max
         if self.mqtt_limits.packet_bytes_max > largest:
@@ -61,6 +80,19 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
                 f"edge.journal.record_bytes_max {largest}: such a publish could not be stored"
             )
         return StreamTable(self.streams, default=self.default_stream)
+
+    @property
+    def all_listeners(self) -> tuple[ListenerSettings, ...]:
+        """edge.mqtt as a listener like the others, and first."""
+        if optional_address(self.mqtt, key="edge.mqtt") is None:
+            return self.listeners
+        simple = ListenerSettings(
+            address=self.mqtt,
+            name=SIMPLE,
+            anonymous=True if self.anonymous else None,
+            plain_passwords=self.plain_passwords,
+        )
+        return (simple, *self.listeners)
 
     @property
     def bootstrap(self) -> tuple[tuple[str, int], ...]:

@@ -46,7 +46,9 @@ OUTSIDE = {
     ),
     "socket": (
         "core/notify.py",
-        "edge/broker/listener.py",
+        "edge/broker/listening/listeners.py",
+        "edge/broker/listening/opening.py",
+        "edge/broker/listening/unixpath.py",
         "edge/sockets/",
         "cloud/broker/server.py",
         "headwater/",

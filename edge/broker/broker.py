@@ -8,6 +8,7 @@ ticks: `now` is the time of the last one, and nothing times out early for it.
 from __future__ import annotations
 
 import random
+from typing import TYPE_CHECKING
 
 from ...core.clock import Clock
 from ..mqtt.packets import Connect
@@ -25,6 +26,11 @@ from .sessions import Session
 from .settings import MqttSettings
 from .tally import Tally
 from .transport import Pause
+
+if TYPE_CHECKING:
+    from .access.access import Access
+    from .access.rules import Rights
+    from .listening.door import Visitor
 
 
 class Broker:
@@ -52,6 +58,7 @@ class Broker:
         self.clients: set[Peer] = set()
         self.dirty: list[Peer] = []  # clients with gathered output
         self.paused: str | None = None  # why nobody is read
+        self.access: Access | None = None  # None: nobody is asked who they are
         self._router = Router(streams, journal)
         self._journal = journal
         self._committer = committer
@@ -62,9 +69,9 @@ class Broker:
 
     # --- the rim calls ----------------------------------------------------------------------------------------
 
-    def client(self) -> Client:
+    def client(self, visitor: Visitor | None = None) -> Client:
         """For a connection just accepted."""
-        return Client(self)
+        return Client(self, visitor)
 
     def tick(self) -> None:
         self.now = self.clock.monotonic()
@@ -147,12 +154,36 @@ class Broker:
             client.pause(Pause.DISK)
         self._lifetimes.watch(client, self.now)
 
+    def knock(self, client: Client, packet: Connect) -> None:
+        """CONNECT: who is it? Raises Violation with the reason for CONNACK."""
+        visitor = client.visitor
+        access = self.access
+        if access is not None and visitor is not None:
+            admitted = access.admits(visitor, packet, lambda late: client.judged(packet, late))
+            if not admitted:
+                client.hold_off()
+                return
+        self.connect(client, packet)
+
+    def rights(self, user: str | None, client_id: str) -> Rights | None:
+        """None: everything is allowed."""
+        return None if self.access is None else self.access.rights(user, client_id)
+
+    def guard(self, access: Access) -> None:
+        """Ask `access` from now on; called again when its rules have changed."""
+        self.access = access
+        self.subscriptions.is_guarded = access.rules is not None
+        self.subscriptions.generation += 1  # nobody's remembered answer holds
+        self._lifetimes.judge_again()
+
     def connect(self, client: Client, packet: Connect) -> None:
         """CONNECT. Raises Violation with the reason for CONNACK."""
         self._lifetimes.connect(client, packet)
 
     def gone(self, client: Peer, why: str) -> None:
         """The connection is over, for whatever reason; called once."""
+        if client.visitor is not None:
+            client.visitor.door.left(client.visitor)
         self._lifetimes.gone(client, why)
 
     def crashed(self, client: Client, error: Exception) -> None:

@@ -85,6 +85,30 @@ class Client(Intake):
             self._session.pump(self._broker.now)
         self._broker.flush()
 
+    def hold_off(self) -> None:
+        """Its CONNECT cannot be answered yet; what it sends meanwhile is kept, and it is not read."""
+        self._connection.hold_off()
+        self.pause(Pause.ACCESS)
+
+    def judged(self, packet: Connect, refusal: Violation | None) -> None:
+        """The late answer to its CONNECT; then what it sent after it."""
+        if self.transport is None:
+            return  # it did not wait
+        try:
+            if refusal is not None:
+                raise refusal
+            self._broker.connect(self, packet)
+        except Violation as violation:
+            self.close(violation.reason, str(violation))
+        except Exception as error:  # the connection boundary: one client's trouble stays its own
+            self._broker.crashed(self, error)
+            self.close(Reason.UNSPECIFIED_ERROR, "internal error")
+        else:
+            self._connection.go_on()
+            self.resume(Pause.ACCESS)
+            self.data_received(b"")
+        self._broker.received()
+
     # --- packets in --------------------------------------------------------------------------------------------
 
     def _take(self, packet: Packet) -> None:
@@ -101,7 +125,7 @@ class Client(Intake):
                 self._broker.fanout.unsubscribe(self, packet)
             case Connect():
                 self.version = self._connection.version
-                self._broker.connect(self, packet)
+                self._broker.knock(self, packet)
             case Disconnect():
                 self._take_disconnect(packet)
             case Auth():
@@ -136,6 +160,10 @@ class Client(Intake):
         self._connection.farewell(Reason.SUCCESS)
         self._shut()
         self._gone("disconnected")
+
+    def use(self, routes: Routes) -> None:
+        """Others from now on: what it may publish to has changed."""
+        self._routes = routes
 
     def attach(self, session: Session, routes: Routes) -> None:
         self._session = session

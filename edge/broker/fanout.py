@@ -70,9 +70,13 @@ class Fanout:
                 wanted.append(options)
         client.reply(Suback(packet_id=packet.packet_id, reasons=tuple(reasons)))
         for options in wanted:
-            session.offer_retained(self._retained_for(options, identifiers), self._time.now)
+            session.offer_retained(
+                self._retained_for(session, options, identifiers), self._time.now
+            )
 
     def _objection(self, session: Session, options: SubscriptionOptions) -> Reason | None:
+        if session.rights is not None and not session.rights.may_subscribe(options.filter):
+            return Reason.NOT_AUTHORIZED
         if options.filter.startswith(SHARED_PREFIX):
             return Reason.SHARED_SUBSCRIPTIONS_NOT_SUPPORTED
         if options.filter.count("/") >= self._settings.filter_levels_max:
@@ -83,10 +87,11 @@ class Fanout:
         return None
 
     def _retained_for(
-        self, options: SubscriptionOptions, identifiers: tuple[int, ...]
+        self, session: Session, options: SubscriptionOptions, identifiers: tuple[int, ...]
     ) -> Iterator[Delivery]:
         for message in self.retained.matching(options.filter, lambda: self._time.now):
-            yield Delivery(message, min(options.qos, message.qos), True, identifiers)
+            if session.rights is None or session.rights.may_read(message.topic):
+                yield Delivery(message, min(options.qos, message.qos), True, identifiers)
 
     def unsubscribe(self, client: Peer, packet: Unsubscribe) -> None:
         session = client.session

@@ -14,14 +14,15 @@ from .transport import Pause
 
 if TYPE_CHECKING:
     from .broker import Broker
+    from .listening.door import Visitor
     from .sessions import Session
 
 
 class Holding(Peer):
     __slots__ = ("_acks", "_commit", "_held", "_older", "_pubrecs")
 
-    def __init__(self, broker: Broker) -> None:
-        super().__init__(broker)
+    def __init__(self, broker: Broker, visitor: Visitor | None = None) -> None:
+        super().__init__(broker, visitor)
         # acknowledgements held: of the newest commit, and of those before it
         self._commit = -1
         self._acks: list[bytes] = []

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from ...core.errors import HeadwaterError
 from ..mqtt.packets import Connect, Version
 from ..mqtt.reasons import Reason, Violation
+from .access.rules import Rights
 from .client import Client
 from .journal import Committer
 from .negotiation import negotiate
@@ -91,16 +92,19 @@ class Lifetimes:
         """CONNECT. Raises Violation with the reason for CONNACK."""
         if client.surplus:
             raise Violation(Reason.SERVER_BUSY, "too many connections")
-        client_id = self._identify(packet)
-        self._check_will(packet)
+        client_id = self._identify(client, packet)
+        rights = self._broker.rights(client.user, client_id)
+        self._check_will(packet, rights)
         session = self._broker.sessions.get(client_id)
+        # what one user's session holds is not for another who calls itself the same
+        is_fresh = packet.clean_start or (session is not None and session.user != client.user)
         if session is not None and isinstance(session.link, Client):
             # [MQTT-3.1.4-3]: the newcomer has it; its will follows the rules of a closed connection
-            if packet.clean_start:
+            if is_fresh:
                 session.expiry_s = 0.0
             session.link.close(Reason.SESSION_TAKEN_OVER, "connected again elsewhere")
             session = self._broker.sessions.get(client_id)
-        if session is not None and packet.clean_start:
+        if session is not None and is_fresh:
             self._end(session)  # [MQTT-3.1.2-4]
             session = None
         present = session is not None
@@ -110,10 +114,11 @@ class Lifetimes:
             session = self._broker.sessions[client_id] = Session(
                 client_id, self._broker.settings, self._broker.tally
             )
+        session.user, session.rights = client.user, rights
         session.settle()
         session.will = None  # [MQTT-3.1.3-9]: it came back before the delay was over
         connack = negotiate(client, packet, session, self._broker.settings, present=present)
-        client.attach(session, self._router.routes(client_id))
+        client.attach(session, self._router.routes(client_id, rights))
         client.send(client.connection.accept(connack))
         client.will = packet.will
         if self._observer is not None:
@@ -122,9 +127,12 @@ class Lifetimes:
             session.resend(self._broker.now)
         self.watch(client, self._broker.now)
 
-    def _identify(self, packet: Connect) -> str:
+    def _identify(self, client: Client, packet: Connect) -> str:
         if packet.properties.authentication_method is not None:
             raise Violation(Reason.BAD_AUTHENTICATION_METHOD, "no enhanced authentication here")
+        visitor = client.visitor
+        if visitor is not None and visitor.user and visitor.door.settings.user_as_client_id:
+            return visitor.user
         if len(packet.client_id.encode()) > CLIENT_ID_BYTES_MAX:
             raise Violation(
                 Reason.CLIENT_IDENTIFIER_NOT_VALID,
@@ -140,9 +148,14 @@ class Lifetimes:
             if assigned not in self._broker.sessions:
                 return assigned
 
-    def _check_will(self, packet: Connect) -> None:
-        if packet.will is not None and packet.will.topic.startswith("$"):
+    def _check_will(self, packet: Connect, rights: Rights | None) -> None:
+        will = packet.will
+        if will is None:
+            return
+        if will.topic.startswith("$"):
             raise Violation(Reason.TOPIC_NAME_INVALID, "a will must not be published to $ topics")
+        if rights is not None and not rights.may_write(will.topic):
+            raise Violation(Reason.NOT_AUTHORIZED, f"a will to {will.topic[:80]!r}")
 
     def gone(self, client: Peer, why: str) -> None:
         """The connection is over, for whatever reason; called once."""
@@ -176,6 +189,15 @@ class Lifetimes:
                 )
         if self._observer is not None:
             self._observer.disconnected(client, why)
+
+    def judge_again(self) -> None:
+        """The access rules changed: at once for publishes and deliveries; who is connected stays so."""
+        broker = self._broker
+        for session in broker.sessions.values():
+            session.rights = broker.rights(session.user, session.client_id)
+            client = session.link
+            if isinstance(client, Client):
+                client.use(self._router.routes(session.client_id, session.rights))
 
     def _end(self, session: Session) -> None:
         """The session and all that hangs on it; a will that still waits is due ([MQTT-3.1.2-8])."""

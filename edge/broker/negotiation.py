@@ -46,7 +46,7 @@ def negotiate(
     properties = Properties(
         session_expiry_interval=None if asked_s == session.expiry_s else int(session.expiry_s),
         receive_maximum=settings.receive_maximum,
-        maximum_packet_size=settings.packet_bytes_max,
+        maximum_packet_size=client.connection.packet_bytes_max,
         topic_alias_maximum=settings.topic_alias_max,
         shared_subscription_available=0,
         assigned_client_identifier=None if packet.client_id else session.client_id,

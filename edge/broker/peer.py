@@ -17,6 +17,7 @@ from .transport import Pause, Transport
 if TYPE_CHECKING:
     from .broker import Broker
     from .deadlines import Deadline
+    from .listening.door import Visitor
     from .routing import Routes
     from .sessions import Session
 
@@ -41,16 +42,21 @@ class Peer:
         "surplus",
         "transport",
         "version",
+        "visitor",
         "will",
         "window",
         "writable",
     )
 
-    def __init__(self, broker: Broker) -> None:
+    def __init__(self, broker: Broker, visitor: Visitor | None = None) -> None:
         settings = broker.settings
+        largest = settings.packet_bytes_max
+        if visitor is not None and visitor.door.settings.packet_bytes_max:
+            largest = min(largest, visitor.door.settings.packet_bytes_max)
         self._broker = broker
+        self.visitor = visitor  # None: nobody asks where it came from
         self._connection = ServerConnection(
-            packet_bytes_max=settings.packet_bytes_max, topic_alias_max=settings.topic_alias_max
+            packet_bytes_max=largest, topic_alias_max=settings.topic_alias_max
         )
         self._session: Session | None = None
         self._routes: Routes | None = None
@@ -71,6 +77,11 @@ class Peer:
         self._unread = 0
         self._out: list[bytes] = []
         self._out_bytes = 0
+
+    @property
+    def user(self) -> str | None:
+        """The verified user name; None: anonymous."""
+        return None if self.visitor is None else self.visitor.user
 
     @property
     def client_id(self) -> str:
@@ -135,7 +146,7 @@ class Peer:
 
         Before CONNECT: when the connection was made, since bytes that lead nowhere are not worth waiting for.
         """
-        if self._paused & (Pause.DISK | Pause.WINDOW):
+        if self._paused & ~Pause.WRITE:
             self.heard_at = now
         elif self._paused and self.transport is not None:
             unread = self.transport.get_write_buffer_size()

@@ -12,6 +12,7 @@ from ...core.record import Headers, TopicPartition
 from ..mqtt.reasons import Reason, Violation
 from ..mqtt.topics import decode_topic_name
 from ..streams import StreamTable
+from .access.rules import Rights
 from .journal import Journal, PartitionWriter
 from .stored import marked_with_qos
 
@@ -19,6 +20,8 @@ from .stored import marked_with_qos
 ROUTES_MAX = 8192
 # Where keys depend on the client, each connection has its own: a device has a handful of topics.
 CLIENT_ROUTES_MAX = 32
+# Where access rules apply, each connection remembers what it may use: one reference for a topic, the route is shared.
+GUARDED_ROUTES_MAX = 256
 # A longer topic is worked out every time rather than remembered.
 ROUTE_TOPIC_BYTES_MAX = 256
 
@@ -28,6 +31,14 @@ class TopicRefused(Violation):
 
     def __init__(self, topic: str) -> None:
         super().__init__(Reason.TOPIC_NAME_INVALID, f"topic {topic[:80]!r} is not for clients")
+
+
+class NotPermitted(TopicRefused):
+    """A topic that this client may not publish to (0x87)."""
+
+    def __init__(self, topic: str) -> None:
+        super().__init__(topic)
+        self.reason = Reason.NOT_AUTHORIZED
 
 
 def refusal(error: Exception) -> Reason:
@@ -72,12 +83,12 @@ class Route:
 class Routes:
     """The routes of all clients, or of one where keys depend on the client."""
 
-    __slots__ = ("_client_id", "_journal", "_limit", "_old", "_streams", "young")
+    __slots__ = ("_client_id", "_journal", "_limit", "_old", "streams", "young")
 
     def __init__(self, streams: StreamTable, journal: Journal, client_id: str, limit: int) -> None:
         self.young: dict[bytes, Route] = {}
         self._old: dict[bytes, Route] = {}
-        self._streams = streams
+        self.streams = streams
         self._journal = journal
         self._client_id = client_id
         self._limit = limit
@@ -97,8 +108,24 @@ class Routes:
     def _work_out(self, topic: str) -> Route:
         if topic[0] == "$":
             raise TopicRefused(topic)  # section 4.7.2: the server's own
-        tp, key, headers = self._streams.match(topic).place(topic, self._client_id)
+        tp, key, headers = self.streams.match(topic).place(topic, self._client_id)
         return Route(topic, tp, self._journal.writer(tp), key, headers)
+
+
+class GuardedRoutes(Routes):
+    """The routes that one client may use: a topic is judged when it is first seen, and then it is one look-up too."""
+
+    __slots__ = ("_inner", "_rights")
+
+    def __init__(self, inner: Routes, rights: Rights, journal: Journal, client_id: str) -> None:
+        super().__init__(inner.streams, journal, client_id, GUARDED_ROUTES_MAX)
+        self._inner = inner
+        self._rights = rights
+
+    def _work_out(self, topic: str) -> Route:
+        if not self._rights.may_write(topic):
+            raise NotPermitted(topic)
+        return self._inner.find(topic.encode())
 
 
 class Router:
@@ -109,7 +136,10 @@ class Router:
         self._journal = journal
         self._shared = Routes(streams, journal, "", ROUTES_MAX)
 
-    def routes(self, client_id: str) -> Routes:
+    def routes(self, client_id: str, rights: Rights | None = None) -> Routes:
+        routes = self._shared
         if self._streams.uses_client:
-            return Routes(self._streams, self._journal, client_id, CLIENT_ROUTES_MAX)
-        return self._shared
+            routes = Routes(self._streams, self._journal, client_id, CLIENT_ROUTES_MAX)
+        if rights is not None:
+            return GuardedRoutes(routes, rights, self._journal, client_id)
+        return routes

@@ -19,6 +19,7 @@ from ..mqtt.aliases import OutboundAliases
 from ..mqtt.encoding import encode_packet
 from ..mqtt.packets import Acknowledgement, PacketType, Version, Will
 from ..mqtt.reasons import Reason
+from .access.rules import Rights
 from .deadlines import Deadline
 from .messages import Message
 from .settings import MqttSettings, QueueFull
@@ -72,12 +73,16 @@ class Session:
         "incoming",
         "link",
         "no_local",
+        "rights",
+        "user",
         "will",
         "will_due",
     )
 
     def __init__(self, client_id: str, settings: MqttSettings, tally: Tally) -> None:
         self.client_id = client_id
+        self.user: str | None = None  # whose it is; None: of someone anonymous
+        self.rights: Rights | None = None  # of that user under this identifier; None: everything
         self.expiry_s = 0.0
         self.ends_at = 0.0  # while nobody is connected
         self.filters: set[str] = set()

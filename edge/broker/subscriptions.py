@@ -48,7 +48,7 @@ class _Node:
 
 
 class Subscriptions:
-    __slots__ = ("_cache", "_cache_generation", "_root", "count", "generation")
+    __slots__ = ("_cache", "_cache_generation", "_root", "count", "generation", "is_guarded")
 
     def __init__(self) -> None:
         self._root = _Node()
@@ -56,6 +56,7 @@ class Subscriptions:
         self._cache_generation = 0
         self.count = 0
         self.generation = 0
+        self.is_guarded = False  # sessions have rights: what they may not read is not theirs
 
     def add(self, session: Session, options: SubscriptionOptions, identifier: int) -> bool:
         """True where the session did not have this filter before; else it is replaced ([MQTT-3.8.4-3])."""
@@ -107,7 +108,17 @@ class Subscriptions:
             self.remove(session, topic_filter)
 
     def matching(self, topic: str) -> list[Subscription]:
-        """Every subscription whose filter matches, in no particular order."""
+        """Every subscription whose filter matches and whose session may read it, in no particular order."""
+        found = self._under(topic)
+        if self.is_guarded:
+            return [
+                each
+                for each in found
+                if each.session.rights is None or each.session.rights.may_read(topic)
+            ]
+        return found
+
+    def _under(self, topic: str) -> list[Subscription]:
         levels = topic.split("/")
         found: list[Subscription] = []
         nodes = [self._root]

@@ -22,3 +22,5 @@ class Pause:
     DISK = 1  # the journal has enough to do, or the disk refuses
     WINDOW = 2  # too many of its own publishes are unacknowledged
     WRITE = 4  # it does not read what we write
+    RATE = 8  # it publishes faster than its listener allows
+    ACCESS = 16  # its password is being verified

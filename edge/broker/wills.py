@@ -31,7 +31,8 @@ class Wills:
         will = session.will
         assert will is not None
         session.will = None
-        route = self._router.routes(session.client_id).find(will.topic.encode())
+        # judged again: rights may have changed while it waited
+        route = self._router.routes(session.client_id, session.rights).find(will.topic.encode())
         headers = headers_of(route.headers, will)
         headers = marked_with_client(headers, will.topic, session.client_id, session.no_local)
         offset = route.append(self._clock.wall_ms(), route.key, will.payload, headers)

@@ -15,6 +15,7 @@ The caller feeds what arrived, then alternates `publishes()` (the hot path: a ru
 from __future__ import annotations
 
 import enum
+import sys
 
 import msgspec
 
@@ -77,6 +78,10 @@ class ServerConnection:
         # A packet that has not all arrived, and how long it must grow before it is worth a look.
         self._partial: bytearray | None = None
         self._needed = 0
+
+    @property
+    def packet_bytes_max(self) -> int:
+        return self._packet_bytes_max
 
     # --- bytes in ---------------------------------------------------------------------------------------------
 
@@ -181,6 +186,17 @@ class ServerConnection:
         if topic is None:
             raise protocol_error(f"topic alias {alias} was never set")
         return msgspec.structs.replace(packet, topic=topic)
+
+    def hold_off(self) -> None:
+        """CONNECT cannot be answered yet: what came after it is kept, and nothing is taken out until `go_on`."""
+        self._keep(self._data, self._position, 0)
+        if self._partial is None:
+            self._partial = bytearray()
+        self._needed = sys.maxsize
+
+    def go_on(self) -> None:
+        """Feed it (nothing, if need be) to have what was kept."""
+        self._needed = 0
 
     # --- bytes out --------------------------------------------------------------------------------------------
 

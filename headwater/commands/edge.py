@@ -11,7 +11,7 @@ import argparse
 from ..core import logs
 from .settings import add_config_flag, load
 
-KEYS = ("name", "data_dir", "mqtt", "uplink", "http")
+KEYS = ("name", "data_dir", "mqtt", "anonymous", "uplink", "http")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -19,6 +19,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", help="what this edge is called; part of every record's address")
     parser.add_argument("--data-dir", metavar="DIR", help="where the log and the state are kept")
     parser.add_argument("--mqtt", metavar="HOST:PORT", help="where to listen for MQTT")
+    parser.add_argument(
+        "--anonymous",
+        action="store_const",
+        const=True,
+        help="take clients without a password on --mqtt also where other machines reach it",
+    )
     parser.add_argument("--uplink", metavar="URL", help="kafka://HOST:PORT[,HOST:PORT…] or none")
     parser.add_argument("--http", metavar="HOST:PORT", help="where to serve /readyz and /metrics")
 

@@ -1,0 +1,142 @@
+"""The one place where transports are made: from an accepted socket to a client that is admitted.
+
+A plain MQTT connection lies on the epoll of `edge/sockets`; TLS and WebSocket are asyncio's affair, with a deadline for the
+handshake. Nothing of the peer's is read before the door has let it in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable
+from typing import TYPE_CHECKING, cast
+
+from ...sockets.sockets import Sockets
+from ..broker import Broker
+from ..client import Client
+from .door import Door, Visitor
+from .rates import RatedClient
+from .settings import Kind
+
+if TYPE_CHECKING:
+    import ssl
+
+# A peer that does not finish the goodbye of TLS is not waited for longer.
+TLS_SHUTDOWN_S = 5.0
+
+
+class Opening:
+    """Makes the connections of one listener. `context` may be replaced: the next handshake uses it."""
+
+    def __init__(self, broker: Broker, door: Door, sockets: Sockets) -> None:
+        self._broker = broker
+        self._door = door
+        self._sockets = sockets
+        self._shaking: set[asyncio.Task[None]] = set()
+        self.context: ssl.SSLContext | None = None
+
+    def take(self, sock: socket.socket) -> None:
+        """A socket just accepted; it is closed where the door does not let it in."""
+        visitor = self._door.enter(_address(sock))
+        if visitor is None:
+            sock.close()
+            return
+        with contextlib.suppress(OSError):  # gone already: the first read says so
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            if sock.family != socket.AF_UNIX:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        settings = self._door.settings
+        if self.context is None and settings.kind is Kind.MQTT:
+            client = self._client(visitor)
+            limit = int(self._broker.settings.write_buffer_max)
+            client.connection_made(self._sockets.adopt(sock, client, write_buffer_max=limit))
+            return
+        task = asyncio.get_running_loop().create_task(self._shake_hands(sock, visitor))
+        self._shaking.add(task)
+        task.add_done_callback(self._shaking.discard)
+
+    async def close(self) -> None:
+        """Those in the middle of a handshake are dropped."""
+        for task in tuple(self._shaking):
+            task.cancel()
+        await asyncio.gather(*self._shaking, return_exceptions=True)
+
+    def _client(self, visitor: Visitor) -> Client:
+        settings = self._door.settings
+        if settings.publish_rate or settings.publish_bytes_rate:
+            return RatedClient(self._broker, visitor)
+        return self._broker.client(visitor)
+
+    async def _shake_hands(self, sock: socket.socket, visitor: Visitor) -> None:
+        settings, context = self._door.settings, self.context
+        limit = int(self._broker.settings.write_buffer_max)
+        loop = asyncio.get_running_loop()
+        protocol: asyncio.BaseProtocol
+        if settings.kind is Kind.WEBSOCKET:
+            from .websocket import WebSocket
+
+            protocol = cast(
+                "asyncio.Protocol", WebSocket(visitor, self._client, write_buffer_max=limit)
+            )
+        else:
+            protocol = cast("asyncio.Protocol", _OverTls(self._client, visitor, limit))
+        try:
+            await loop.connect_accepted_socket(
+                lambda: protocol,
+                sock,
+                ssl=context,
+                ssl_handshake_timeout=float(settings.handshake_timeout) if context else None,
+                ssl_shutdown_timeout=TLS_SHUTDOWN_S if context else None,
+            )
+        except (OSError, TimeoutError) as error:  # ssl.SSLError is an OSError
+            self._door.turn_away(visitor.address, f"tls: {_told(error)}")
+            self._door.left(visitor)
+            sock.close()
+            return
+        except asyncio.CancelledError:
+            self._door.left(visitor)
+            sock.close()
+            raise
+
+
+class _OverTls:
+    """Between the handshake and the client: by shape an asyncio Protocol that gives its place to the client."""
+
+    def __init__(
+        self, make_client: Callable[[Visitor], Client], visitor: Visitor, limit: int
+    ) -> None:
+        self._make_client = make_client
+        self._visitor = visitor
+        self._limit = limit
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        transport.set_write_buffer_limits(high=self._limit)
+        from .tls import learn_subject
+
+        learn_subject(transport, self._visitor)
+        client = self._make_client(self._visitor)
+        transport.set_protocol(cast("asyncio.Protocol", client))
+        client.connection_made(transport)
+
+    def connection_lost(self, error: BaseException | None) -> None:
+        """Only where the client could not be made."""
+        self._visitor.door.left(self._visitor)
+
+
+def _told(error: Exception) -> str:
+    """A few words of our own or OpenSSL's, no data: they become the label of a metric."""
+    if isinstance(error, TimeoutError):
+        return "no handshake in time"
+    reason = getattr(error, "reason", None)
+    return str(reason).lower().replace("_", " ") if reason else "handshake broken off"
+
+
+def _address(sock: socket.socket) -> str:
+    if sock.family == socket.AF_UNIX:
+        return ""
+    try:
+        name = sock.getpeername()
+    except OSError:  # gone already
+        return ""
+    return f"[{name[0]}]:{name[1]}" if sock.family == socket.AF_INET6 else f"{name[0]}:{name[1]}"
