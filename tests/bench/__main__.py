@@ -1,6 +1,6 @@
 """`python -m tests.bench`: measure, print, and write docs/benchmarks.md (and the figures as JSON below var/bench/).
 
---quick takes a minute and does not write the document, since its medians are of too little.
+--quick takes a few minutes and does not write the document, since its medians are of too little.
 """
 
 from __future__ import annotations
@@ -12,17 +12,22 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from headwater.demo.daemon import DaemonFailed
 
-from . import fanin, machine, report, tiers
-from .contenders import CONTENDERS, install_mosquitto, mosquitto_version
+from . import delivery, fanin, flash, link, machine, report, slowdisk, tiers
+from .contenders import CONTENDERS, install_mosquitto, mosquitto_version, nats_version
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DOCUMENT = ROOT / "docs" / "benchmarks.md"
 WORK = ROOT / "var" / "bench"
-PARTS = ("fan-in", "memory", "upward")
+PARTS = (
+    *("fan-in", "fan-out", "retained", "idle", "memory"),
+    *("slow-disk", "flash", "wire", "upward"),
+)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -32,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
         "--only", choices=PARTS, action="append", help="only this; writes no document"
     )
     flags.add_argument("--against", action="append", help="only contenders of these names")
-    flags.add_argument("--rounds", type=int, help="of each contender (default: 5)")
+    flags.add_argument("--rounds", type=int, help="of each contender (default: 3)")
     flags.add_argument("--seconds", type=float, help="of each round (default: 3)")
     flags.add_argument("--records", type=int, help="of the backlog (default: 1500000)")
     return flags
@@ -65,7 +70,7 @@ def measure(options: argparse.Namespace) -> report.Run:
     """Raises DaemonFailed."""
     install_mosquitto()
     parts = options.only or PARTS
-    rounds = options.rounds or (2 if options.quick else 5)
+    rounds = options.rounds or (1 if options.quick else 3)
     seconds = options.seconds or (1.5 if options.quick else 3.0)
     records = options.records or (60_000 if options.quick else 1_500_000)
     contenders = [
@@ -73,26 +78,54 @@ def measure(options: argparse.Namespace) -> report.Run:
     ]
     about = machine.look(WORK)
     print(about.sentence(), flush=True)
-    fan_in = memory = drain = sinking = None
-    if "fan-in" in parts:
-        fan_in = fanin.measure(contenders, rounds=rounds, seconds=seconds, directory=WORK)
-    if "memory" in parts:
-        memory = tiers.memory(WORK, seconds=seconds)
-    if "upward" in parts:
-        drain, sinking = _upward(records)
-    return report.Run(
+    delivery.raise_descriptor_limit()
+    run = report.Run(
         date=datetime.datetime.now(datetime.UTC).date().isoformat(),
         commit=_commit(),
         command=" ".join(["python", "-m", "tests.bench", *sys.argv[1:]]),
         machine=about,
         mosquitto=mosquitto_version(),
+        nats=nats_version(),
         rounds=rounds,
         seconds=seconds,
-        fan_in=fan_in,
-        memory=memory,
-        drain=drain,
-        sinking=sinking,
     )
+    few = max(1, rounds - 1)
+    measures: dict[str, Callable[[], dict[str, Any]]] = {
+        "fan-in": lambda: {
+            "fan_in": fanin.measure(contenders, rounds=rounds, seconds=seconds, directory=WORK)
+        },
+        "fan-out": lambda: {
+            "served": delivery.serve(contenders, rounds=few, seconds=seconds, directory=WORK)
+        },
+        "retained": lambda: {
+            "retained": delivery.retained(
+                contenders, topics=10_000 if options.quick else delivery.TOPICS, directory=WORK
+            )
+        },
+        "idle": lambda: {
+            "idle": delivery.idle(
+                contenders,
+                connections=1000 if options.quick else delivery.IDLE_CONNECTIONS,
+                directory=WORK,
+            )
+        },
+        "memory": lambda: {"memory": tiers.memory(WORK, seconds=seconds)},
+        "slow-disk": lambda: {"slow": slowdisk.measure(contenders, directory=WORK)},
+        "flash": lambda: {"written": flash.measure(seconds=5 * seconds, directory=WORK)},
+        "wire": lambda: {"wire": _wire(seconds)},
+        "upward": lambda: dict(zip(("drain", "sinking"), _upward(records), strict=True)),
+    }
+    for part in parts:
+        run = run._replace(**measures[part]())
+    return run
+
+
+def _wire(seconds: float) -> list[link.Wire] | None:
+    why = link.possible()
+    if why is not None:
+        print(f"  bytes on the wire are not measured: {why}")
+        return None
+    return link.measure(seconds=5 * seconds, directory=WORK)
 
 
 def _upward(records: int) -> tuple[tiers.Drain, tiers.Sinking]:

@@ -1,8 +1,12 @@
-"""Who is measured: Headwater's edge and Debian's Mosquitto, each a fresh process on a core and a disk of its own.
+"""Who is measured: Headwater's edge, Debian's Mosquitto and NATS, each a fresh process on a core and a disk of its own.
 
 Mosquitto runs with `set_tcp_nodelay`, without which Nagle's algorithm would measure itself, and without a log; once with
 its defaults (nothing survives a kill) and once with `persistence true` (written out every half hour and at exit, as Debian
-ships it). Neither syncs before it acknowledges; no setting of it does.
+ships it). Neither syncs before it acknowledges; no setting of it does. NATS (with JetStream, which its MQTT needs) once
+with its defaults, a sync every two minutes, and once with `sync_interval: always`, a sync before each acknowledgement.
+
+A `prefix` before the command runs the broker under another program: strace where a slow disk is imitated, `ip netns
+exec` where the bytes of a link are counted.
 """
 
 from __future__ import annotations
@@ -11,8 +15,10 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,8 +35,10 @@ class Running(NamedTuple):
 
 
 class Contender(NamedTuple):
+    """`start(directory, prefix)`."""
+
     name: str
-    start: Callable[[Path], Running]
+    start: Callable[[Path, Sequence[str]], Running]
 
 
 def mosquitto_path() -> str | None:
@@ -56,15 +64,26 @@ def mosquitto_version() -> str:
     return said.splitlines()[0].removeprefix("mosquitto version ") if said else "unknown"
 
 
-def start_mosquitto(directory: Path, *, persistence: bool) -> Running:
-    port = free_port()
+def start_mosquitto(
+    directory: Path,
+    prefix: Sequence[str] = (),
+    *,
+    persistence: bool,
+    more: Sequence[str] = (),
+    port: int = 0,
+    host: str = HOST,
+) -> Running:
+    """`more`: lines of the configuration; `port` 0: a free one."""
+    port = port or free_port()
     lines = [
-        f"listener {port} {HOST}",
+        f"listener {port} {host}",
         "allow_anonymous true",
         "set_tcp_nodelay true",
         "log_dest none",
         f"persistence {'true' if persistence else 'false'}",
         f"persistence_location {directory}/",
+        "max_queued_messages 0",
+        *more,
     ]
     if os.geteuid() == 0:
         lines.append("user root")  # else it becomes a user who may not write there
@@ -72,30 +91,77 @@ def start_mosquitto(directory: Path, *, persistence: bool) -> Running:
     config.write_text("\n".join(lines) + "\n")
     daemon = Daemon(
         "mosquitto",
-        [install_mosquitto(), "-c", str(config)],
+        [*prefix, install_mosquitto(), "-c", str(config)],
         log=directory / "mosquitto.log",
         core=BROKER_CORE,
     )
     daemon.start()
-    _wait_port(daemon, port)
+    if not prefix:
+        _wait_port(daemon, port)
     return Running(daemon, port)
 
 
-def start_edge(directory: Path) -> Running:
+def nats_path() -> str:
+    beside = Path(sys.executable).with_name("nats-server")
+    found = str(beside) if beside.exists() else shutil.which("nats-server")
+    if found is None:
+        raise DaemonFailed("nats-server is not installed", hint="make setup-test")
+    return found
+
+
+def nats_version() -> str:
+    said = subprocess.run([nats_path(), "--version"], capture_output=True, text=True).stdout
+    return said.strip().removeprefix("nats-server: v") or "unknown"
+
+
+def start_nats(directory: Path, prefix: Sequence[str] = (), *, always: bool) -> Running:
+    mqtt = free_port()
+    sync = "sync_interval: always" if always else ""
+    config = directory / "nats.conf"
+    config.write_text(
+        f'server_name: bench\nlisten: "{HOST}:{free_port()}"\n'
+        f'jetstream {{ store_dir: "{directory}/nats", max_file_store: 20GB, {sync} }}\n'
+        f'mqtt {{ host: "{HOST}", port: {mqtt} }}\n'
+    )
+    daemon = Daemon(
+        "nats-server",
+        [*prefix, nats_path(), "-c", str(config)],
+        log=directory / "nats.log",
+        core=BROKER_CORE,
+        # one core is what it is given, so that it should plan for no more
+        environment={"GOMAXPROCS": "1"},
+    )
+    daemon.start()
+    _wait_port(daemon, mqtt)
+    return Running(daemon, mqtt)
+
+
+def start_edge(directory: Path, prefix: Sequence[str] = ()) -> Running:
     port, http = free_port(), free_port()
-    daemon = edge_daemon(directory, port=port, http=http, uplink="none")
+    daemon = edge_daemon(directory, port=port, http=http, uplink="none", prefix=prefix)
     daemon.start()
     daemon.wait_ready()
     return Running(daemon, port)
 
 
-def edge_daemon(directory: Path, *, port: int, http: int, uplink: str) -> Daemon:
+def edge_daemon(
+    directory: Path,
+    *,
+    port: int,
+    http: int,
+    uplink: str,
+    prefix: Sequence[str] = (),
+    more: Sequence[str] = (),
+) -> Daemon:
+    """`more`: further flags."""
+    command = headwater_command(
+        *("edge", "--name", "bench", "--data-dir", str(directory / "edge")),
+        *("--mqtt", f"{HOST}:{port}", "--uplink", uplink, "--http", f"{HOST}:{http}"),
+        *more,
+    )
     return Daemon(
         "edge",
-        headwater_command(
-            *("edge", "--name", "bench", "--data-dir", str(directory / "edge")),
-            *("--mqtt", f"{HOST}:{port}", "--uplink", uplink, "--http", f"{HOST}:{http}"),
-        ),
+        [*prefix, *command],
         log=directory / "edge.log",
         http_port=http,
         core=BROKER_CORE,
@@ -103,11 +169,13 @@ def edge_daemon(directory: Path, *, port: int, http: int, uplink: str) -> Daemon
 
 
 HEADWATER = Contender("Headwater", start_edge)
-MOSQUITTO = Contender("Mosquitto", lambda where: start_mosquitto(where, persistence=False))
+MOSQUITTO = Contender("Mosquitto", partial(start_mosquitto, persistence=False))
 MOSQUITTO_PERSISTENT = Contender(
-    "Mosquitto, persistence", lambda where: start_mosquitto(where, persistence=True)
+    "Mosquitto, persistence", partial(start_mosquitto, persistence=True)
 )
-CONTENDERS = (HEADWATER, MOSQUITTO, MOSQUITTO_PERSISTENT)
+NATS = Contender("NATS", partial(start_nats, always=False))
+NATS_ALWAYS = Contender("NATS, sync always", partial(start_nats, always=True))
+CONTENDERS = (HEADWATER, MOSQUITTO, MOSQUITTO_PERSISTENT, NATS, NATS_ALWAYS)
 
 
 def _wait_port(daemon: Daemon, port: int) -> None:

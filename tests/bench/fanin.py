@@ -29,12 +29,16 @@ class Scenario(NamedTuple):
     name: str
     qos: int
     window: int
+    connections: int = CONNECTIONS
 
 
+ONE, TWENTY = "QoS 1, 100 × 1 in flight", "QoS 1, 100 × 20 in flight"
 SCENARIOS = (
-    Scenario("QoS 1, 1 in flight", 1, 1),
-    Scenario("QoS 1, 20 in flight", 1, 20),
-    Scenario("QoS 0", 0, 20),
+    Scenario(ONE, 1, 1),
+    Scenario(TWENTY, 1, 20),
+    Scenario("QoS 1, 1 × 100 in flight", 1, 100, connections=1),
+    Scenario("QoS 1, 1,000 × 1 in flight", 1, 1, connections=1000),
+    Scenario("QoS 0, 100 connections", 0, 20),
 )
 
 
@@ -69,7 +73,7 @@ def measure(
                 result = _round(contender, scenario, seconds, directory)
                 by_contender.setdefault(contender.name, []).append(result)
                 print(
-                    f"  {scenario.name:20} round {number + 1} {contender.name:24} "
+                    f"  {scenario.name:26} round {number + 1} {contender.name:24} "
                     f"{result.rate:>9,.0f}/s {result.cpu_us:6.2f} µs CPU  "
                     f"p50 {result.p50_ms:6.2f} ms  p99 {result.p99_ms:6.2f} ms",
                     flush=True,
@@ -79,25 +83,34 @@ def measure(
 
 def median(rounds: Sequence[Round], field: str) -> Median:
     values = [value for each in rounds if (value := getattr(each, field)) is not None]
+    return median_of(values)
+
+
+def median_of(values: Sequence[float]) -> Median:
     if not values:
         return Median(math.nan, math.nan, math.nan)
     return Median(statistics.median(values), min(values), max(values))
 
 
-def ratio(found: Rounds, scenario: str, field: str) -> Median | None:
-    """Headwater's as a share of Mosquitto's, round by round. None where either was not measured."""
-    ours, theirs = (found.get(scenario, {}).get(each.name) for each in (HEADWATER, MOSQUITTO))
+def ratio(
+    found: Rounds, scenario: str, field: str, against: Contender = MOSQUITTO
+) -> Median | None:
+    """Headwater's as a share of the other's, round by round. None where either was not measured."""
+    ours, theirs = (found.get(scenario, {}).get(each.name) for each in (HEADWATER, against))
     if not ours or not theirs:
         return None
     shares = [getattr(a, field) / getattr(b, field) for a, b in zip(ours, theirs, strict=True)]
     return Median(statistics.median(shares), min(shares), max(shares))
 
 
-def load(running: Running, *flags: str) -> dict[str, float]:
-    """Run the load against a broker, pinned beside it. Raises DaemonFailed where a connection was lost."""
+def load(
+    running: Running, *flags: str, program: str = "load", prefix: Sequence[str] = ()
+) -> dict[str, float]:
+    """Run a load against a broker, pinned beside it. Raises DaemonFailed where a connection was lost."""
     done = subprocess.run(
         [
-            *("taskset", "--cpu-list", str(LOAD_CORE), sys.executable, "-m", "tests.bench.load"),
+            *(*prefix, "taskset", "--cpu-list", str(LOAD_CORE), sys.executable),
+            *("-m", f"tests.bench.{program}"),
             *("--port", str(running.port), "--broker-pid", str(running.daemon.pid), *flags),
         ],
         capture_output=True,
@@ -106,7 +119,7 @@ def load(running: Running, *flags: str) -> dict[str, float]:
     if done.returncode != 0:
         raise DaemonFailed(f"the load failed: {done.stderr[-1500:]}\n{running.daemon.log_tail()}")
     heard: dict[str, float] = json.loads(done.stdout)
-    if heard["lost_connections"]:
+    if heard.get("lost_connections"):
         raise DaemonFailed(
             f"{running.daemon.name} dropped connections\n{running.daemon.log_tail()}"
         )
@@ -115,12 +128,12 @@ def load(running: Running, *flags: str) -> dict[str, float]:
 
 def _round(contender: Contender, scenario: Scenario, seconds: float, directory: Path) -> Round:
     with tempfile.TemporaryDirectory(dir=directory) as folder:
-        running = contender.start(Path(folder))
+        running = contender.start(Path(folder), ())
         try:
             before = device_written_bytes(directory)
             heard = load(
                 running,
-                *("--connections", str(CONNECTIONS), "--window", str(scenario.window)),
+                *("--connections", str(scenario.connections), "--window", str(scenario.window)),
                 *("--qos", str(scenario.qos), "--payload", str(PAYLOAD_BYTES)),
                 *("--seconds", str(seconds)),
             )

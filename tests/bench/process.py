@@ -55,6 +55,11 @@ def pss_bytes(pid: int) -> int:
     return _kib(f"/proc/{pid}/smaps_rollup", "Pss:")
 
 
+def peak_rss_bytes(pid: int) -> int:
+    """The most that was ever resident."""
+    return _kib(f"/proc/{pid}/status", "VmHWM:")
+
+
 def _kib(path: str, field: str) -> int:
     for line in Path(path).read_text(encoding="ascii").splitlines():
         if line.startswith(field):

@@ -17,7 +17,7 @@ from headwater.demo.lakecount import LakeCount
 
 from .contenders import BROKER_CORE, LOAD_CORE, Running, edge_daemon, start_edge
 from .fanin import CONNECTIONS, PAYLOAD_BYTES, load
-from .process import Snapshot, pss_bytes, snapshot
+from .process import Snapshot, peak_rss_bytes, pss_bytes, snapshot
 
 IDLE_SECONDS = 3.0
 POLL_SECONDS = 0.1
@@ -34,10 +34,13 @@ class Memory(NamedTuple):
 
 
 class Drain(NamedTuple):
+    """`rss_bytes`: the edge's largest while it had the backlog behind it and sent it."""
+
     records: int
     seconds: float
     edge_cpu_us: float
     cloud_cpu_us: float
+    rss_bytes: int
 
     @property
     def rate(self) -> float:
@@ -120,12 +123,17 @@ class Backlog:
             before = snapshot(edge.pid), snapshot(self._cloud.pid)
             last = self._wait_acked(edge, records)
             after = snapshot(edge.pid), snapshot(self._cloud.pid)
+            largest = peak_rss_bytes(edge.pid)
         finally:
             edge.close()
         moved = last - first
         edge_cpu, cloud_cpu = (_cpu(a, b) for a, b in zip(before, after, strict=True))
         return Drain(
-            moved, after[0].at - before[0].at, 1e6 * edge_cpu / moved, 1e6 * cloud_cpu / moved
+            moved,
+            after[0].at - before[0].at,
+            1e6 * edge_cpu / moved,
+            1e6 * cloud_cpu / moved,
+            largest,
         )
 
     def sink(self, records: int) -> Sinking:
