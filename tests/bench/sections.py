@@ -77,7 +77,7 @@ def slow(found: Sequence[Slow]) -> str:
     lines = [
         "## A slow disk",
         "",
-        "Every fsync and fdatasync returns so much later (strace's delay_exit; it slows the broker a little, alike for both)",
+        "Every fsync and fdatasync returns so much later (strace's delay_exit; it slows both brokers a little)",
         "as SD cards do. 100 connections. Only those that sync before they acknowledge.",
         "",
         "| sync + | in flight each | broker | acknowledged/s | p50 ms | p99 ms |",
