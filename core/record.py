@@ -16,13 +16,12 @@ from .errors import Refused
 ADDRESS_HEADER = "hw.address"
 # The edge journal's identity (16 hex digits): an edge that was wiped starts again at offset 0 under another log.
 LOG_HEADER = "hw.log"
-# The MQTT topic, present only where the record's key is not the topic. The other `mqtt.…` headers and how user properties
-# become headers: edge/broker/stored.py.
 # Where the range began that the record was sent in (ASCII digits); absent: 0. See edge/uplink/ranges.py.
 RANGE_HEADER = "hw.range"
 # The clock that stamped the record: boot, trust and wall − boot time (core/belief.py).
 TIME_HEADER = "hw.time"
-# The MQTT topic, present only where the record's key is not the topic.
+# The MQTT topic, present only where the record's key is not the topic. The other `mqtt.…` headers and how user properties
+# become headers: edge/broker/stored.py.
 TOPIC_HEADER = "mqtt.topic"
 
 # The stream in which gap records travel, and its fields (JSON): see core/gap.py.
