@@ -33,6 +33,7 @@ cdef extern from *:
     bint hw_add_overflows(int64_t a, int64_t b, int64_t* out)
 
 COMPILED = True
+VERSION = 2
 
 cdef enum:
     RECORD_MIN = 7

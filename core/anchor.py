@@ -27,7 +27,7 @@ class AnchorReason(enum.StrEnum):
 
 
 class Anchor(msgspec.Struct, frozen=True, kw_only=True):
-    """`boot`: 8 hex digits. `error_ms`: the most that `wall_ms` may be off, where `trust` is synchronised; else no matter."""
+    """`boot`: 8 hex digits. `error_ms`: the most that `wall_ms` may be off, where `trust` is synchronised."""
 
     edge: str
     log: str

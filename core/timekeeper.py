@@ -71,7 +71,8 @@ class _Learnt(NamedTuple):
 
 
 class Timekeeper:
-    """Implements Clock and KnownTime. `boot`: the boot's identity, its first 8 hex digits."""
+    """Implements Clock and KnownTime. `boot`: the boot's identity, its first 8 hex digits. `since_ms`: where its time
+    begins on the clock; not 0 where the machine's boot cannot be told from others."""
 
     def __init__(
         self,
@@ -80,7 +81,9 @@ class Timekeeper:
         boot: str,
         look: Callable[[], Discipline] = lambda: UNDISCIPLINED,
         floor_ms: int = RELEASED_MS,
+        since_ms: int = 0,
     ) -> None:
+        self._since_ms = since_ms
         self._clock = clock
         self._look = look
         self._boot = boot
@@ -96,13 +99,13 @@ class Timekeeper:
     # -- the time ---------------------------------------------------------------------------------------------------
 
     def wall_ms(self) -> int:
-        return self._clock.boot_ms() + self._belief.offset_ms
+        return self._clock.boot_ms() - self._since_ms + self._belief.offset_ms
 
     def monotonic(self) -> float:
         return self._clock.monotonic()
 
     def boot_ms(self) -> int:
-        return self._clock.boot_ms()
+        return self._clock.boot_ms() - self._since_ms
 
     @property
     def trust(self) -> Trust:
@@ -122,7 +125,7 @@ class Timekeeper:
         return Mark(self._boot, self._belief.trust, self._belief.offset_ms)
 
     def reading(self) -> Reading:
-        boot_ms = self._clock.boot_ms()
+        boot_ms = self.boot_ms()
         wall_ms = boot_ms + self._belief.offset_ms
         return Reading(self.mark, boot_ms, wall_ms, self._error_ms, self._belief.source)
 
@@ -139,7 +142,7 @@ class Timekeeper:
         """Somebody who knows tells the time (a GPS, a server whose certificate holds). False: below the floor, refused."""
         if wall_ms + error_ms < self._floor_ms:
             return False
-        boot_ms = self._clock.boot_ms()
+        boot_ms = self.boot_ms()
         self._learnt = _Learnt(wall_ms - boot_ms, boot_ms, error_ms, source)
         self.observe()
         return True
@@ -189,9 +192,9 @@ class Timekeeper:
         """(wall − boot, boot) of the system's clock, read close together."""
         best = None
         for _ in range(_READ_ATTEMPTS):
-            before = self._clock.boot_ms()
+            before = self.boot_ms()
             wall_ms = self._clock.wall_ms()
-            apart = self._clock.boot_ms() - before
+            apart = self.boot_ms() - before
             if best is None or apart < best[0]:
                 best = (apart, wall_ms - before, before)
             if apart <= 1:

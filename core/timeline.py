@@ -11,12 +11,12 @@ wall − boot as a perfect clock would have had it. What is known of it:
        wall ≥ latest known time of earlier boots + lengths of the boots between + b
        wall ≤ start of a later boot − lengths of the boots between − what this boot still lasted after b
 
-The best guess is the line between two fixes (drift is steady; a step between them is what it had added up to), one fix's offset
-where there is only one, the edge's own belief, brought within the bounds, where there is none. Bounds that exclude one another
-mean that some fix was wrong: then both stand, as far as they reach, and the quality says so.
+The best guess is the line between two fixes (drift is steady; a step between them is what it had added up to), one fix's
+offset where there is only one, the edge's own belief, brought within the bounds, where there is none. Bounds that exclude
+one another mean that some fix was wrong: then both stand, as far as they reach, and the quality says so.
 
-True, and tested as a property: if every fix was within its error and no clock drifted more than DRIFT_PPM, the true time lies
-within the bounds. The lake computes the same in SQL (cloud/lake/repairing.py); a test holds one against the other.
+True, and tested as a property: if every fix was within its error and no clock drifted more than DRIFT_PPM, the true time
+lies within the bounds. The lake computes the same in SQL (cloud/lake/repairing.py); a test holds one against the other.
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ import uvloop
 
 from ..core import config
 from ..core.address import optional_address
+from ..core.anchor import trust_name
 from ..core.clock import Clock, SystemClock
 from ..core.disk import Disk, SystemDisk
 from ..core.errors import HeadwaterError, Misconfigured, Unavailable
@@ -35,7 +36,9 @@ from ..core.journal.files.settings import StreamRetention
 from ..core.journal.files.settings import WhenFull as JournalWhenFull
 from ..core.journal.files.shelf import Loss
 from ..core.notify import ServiceManager
-from ..core.record import check_name
+from ..core.record import TIME_STREAM, check_name
+from ..hardware.clock import ClockReader
+from ..hardware.sysroot import SysRoot
 from .broker.broker import Broker
 from .descriptors import within_descriptors
 from .entrance import Entrance
@@ -43,6 +46,7 @@ from .gaps import GapLedger
 from .room import Room
 from .settings import EdgeSettings
 from .streams import Durability, StreamTable, WhenFull
+from .timekeeping import Anchoring, make_timekeeper
 from .visits import Visits
 
 if TYPE_CHECKING:
@@ -75,6 +79,7 @@ class Edge:
         committer: Committer,
         broker: Broker,
         entrance: Entrance,
+        anchoring: Anchoring,
     ) -> None:
         self.settings = settings
         self.outside = outside
@@ -83,6 +88,7 @@ class Edge:
         self.committer = committer
         self.broker = broker
         self.entrance = entrance
+        self.anchoring = anchoring
         self.gaps = GapLedger(journal, committer, edge=name, clock=outside.clock)
         self.uplink: Uplink | None = None
         self.http: tuple[str, int] | None = None
@@ -133,7 +139,10 @@ async def _serve(
     on_ready: Callable[[Edge], None] | None,
 ) -> None:
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(_keep_retention(edge), name="retention")]
+        tasks = [
+            group.create_task(_keep_retention(edge), name="retention"),
+            group.create_task(edge.anchoring.run(), name="time"),
+        ]
         if edge.uplink is not None:
             tasks.append(group.create_task(edge.uplink.run(), name="uplink"))
         if manager.watchdog_s is not None:
@@ -148,11 +157,17 @@ async def _serve(
 
 @asynccontextmanager
 async def open_edge(
-    settings: EdgeSettings, *, disk: Disk | None = None, clock: Clock | None = None
+    settings: EdgeSettings,
+    *,
+    disk: Disk | None = None,
+    clock: Clock | None = None,
+    clock_reader: ClockReader | None = None,
 ) -> AsyncIterator[Edge]:
     """Everything started, in order; everything stopped on the way out."""
     table = settings.check()
-    outside = Outside(disk or SystemDisk(), clock or SystemClock(), random.Random())
+    rng = random.Random()
+    keeper = make_timekeeper(clock or SystemClock(), clock_reader or ClockReader(SysRoot()), rng)
+    outside = Outside(disk or SystemDisk(), keeper, rng)
     async with AsyncExitStack() as stack:
         journal = FileJournal.open(
             f"{settings.data_dir}/log",
@@ -175,14 +190,20 @@ async def open_edge(
             rng=outside.rng,
             observer=visits,
         )
+        name = settings.name or _host_name()
+        anchoring = Anchoring(keeper, journal, committer, edge=name, settings=settings.time)
+        anchoring.start()
+        journal.on_sealed = anchoring.sealed
+        stack.callback(anchoring.stop)
         edge = Edge(
             settings,
             outside,
-            name=settings.name or _host_name(),
+            name=name,
             journal=journal,
             committer=committer,
             broker=broker,
             entrance=Entrance(settings, broker, journal, visits, outside.clock),
+            anchoring=anchoring,
         )
         _report_recovery(edge)
         stack.push_async_callback(_drain, edge)
@@ -275,6 +296,7 @@ def _announce(edge: Edge, manager: ServiceManager) -> None:
         mqtt=", ".join(mqtt),
         http=http,
         uplink=edge.settings.uplink,
+        clock=trust_name(edge.anchoring.keeper.trust),
         log=edge.journal.log_id,
         data_dir=edge.settings.data_dir,
     )
@@ -335,8 +357,8 @@ def early_rules(table: StreamTable) -> dict[str, EarlyRule]:
 
 
 def retention_rules(table: StreamTable) -> dict[str, StreamRetention]:
-    """The streams' settings in the journal's words."""
-    return {
+    """The streams' settings in the journal's words. Anchors give way: they must not be what keeps a log full."""
+    return {TIME_STREAM: StreamRetention(when_full=JournalWhenFull.DROP_OLDEST)} | {
         stream.name: StreamRetention(
             bytes_max=stream.settings.retention.bytes,
             age_max=stream.settings.retention.age,

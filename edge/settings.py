@@ -18,6 +18,7 @@ from .broker.access.settings import AccessSettings
 from .broker.listening.settings import ListenerSettings, check_listeners
 from .broker.settings import MqttSettings
 from .streams import StreamSettings, StreamTable
+from .timekeeping import TimeSettings
 from .uplink.settings import UplinkSettings
 from .visits import VisitSettings
 
@@ -58,6 +59,7 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """At SIGTERM: how long what is pending may take to reach the disk. Below systemd's 90 s, above any healthy sync."""
     mqtt_limits: MqttSettings = MqttSettings()
     journal: FileJournalSettings = FileJournalSettings()
+    time: TimeSettings = TimeSettings()
     uplink_options: UplinkSettings = UplinkSettings()
 
     def check(self) -> StreamTable:

@@ -4,7 +4,8 @@ A journal commit is as small as the traffic was when it was made; what travels i
 compression and `batch_records_max`, or whatever gathered during `linger`. What waits here is journal bytes, not records:
 a 100-byte record is five times as large as Python objects, so they exist only while a batch is cut.
 
-Rules: a cut never spans a hole in the offsets, and it begins where the last one ended or where `restart` said.
+Rules: a cut never spans a hole in the offsets, nor a change of the clock (core/belief.py); it begins where the last one
+ended or where `restart` said.
 """
 
 from __future__ import annotations
@@ -13,14 +14,24 @@ from collections import deque
 from typing import NamedTuple
 
 from ...core.batch import BatchHeader, decode_batch, encode_addressed, parse_header, rebase
+from ...core.belief import NO_STAMP, Stamp
 from ...core.compression import Compression
 from ...core.errors import Refused
-from ...core.record import ADDRESS_HEADER, LOG_HEADER, StoredRecord, TopicPartition
+from ...core.record import (
+    ADDRESS_HEADER,
+    LOG_HEADER,
+    TIME_HEADER,
+    Headers,
+    StoredRecord,
+    TopicPartition,
+)
 from .cursor import Era
 from .supply import Cut
 
 # The two header keys, their and the values' lengths, an offset of up to 12 digits.
 _HEADER_OVERHEAD_BYTES = len(ADDRESS_HEADER) + len(LOG_HEADER) + 4 + 12
+# The same of the mark: its key, "01234567/2/1795361262778" and two lengths.
+_TIME_OVERHEAD_BYTES = len(TIME_HEADER) + 24 + 2
 
 
 class CutLimits(NamedTuple):
@@ -54,9 +65,11 @@ class Cutter:
             limits.bytes_max
         )  # of a batch before compression; a slow link makes it smaller
         self._overhead = len(self._prefix) + len(self._log) + _HEADER_OVERHEAD_BYTES
+        self._overhead += _TIME_OVERHEAD_BYTES
         self._waiting: deque[_Waiting] = deque()
         self._records: list[StoredRecord] = []  # the rest of a batch that was larger than a cut
         self._record_bytes = 0
+        self._stamp = NO_STAMP  # of `_records`, and of what was cut last
         self._wanted = 0
         self._first: int | None = None
         self._since: float | None = None
@@ -131,6 +144,7 @@ class Cutter:
             records,
             prefix=self._prefix,
             log=self._log,
+            more=self._more(),
             compression=codec,
             level=self._limits.level if codec is Compression.ZSTD else None,
             producer_id=era.producer_id,
@@ -139,6 +153,11 @@ class Cutter:
         )
         # Kafka wants a producer's batch to count from zero (LogValidator: "inner records ... incremental offsets")
         return Cut(first, len(records), era, rebase(payload, base_offset=0))
+
+    def _more(self) -> Headers:
+        """Headers of the records just gathered: they were stamped by one clock."""
+        mark = self._stamp.mark()
+        return () if mark is None else ((TIME_HEADER, mark.encode()),)
 
     def _gather(self, records_max: int) -> list[StoredRecord]:
         """Up to the limits, stopping at a hole; at least one record."""
@@ -175,8 +194,10 @@ class Cutter:
         if not self._waiting:
             return False
         header, batch = self._waiting[0]
-        if follows and header.base_offset > at:
+        stamp = Stamp(header.producer_id, header.producer_epoch, header.base_sequence)
+        if follows and (header.base_offset > at or stamp != self._stamp):
             return False
+        self._stamp = stamp
         self._waiting.popleft()
         records = decode_batch(batch)[1]
         if header.base_offset < at:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from ...batch import validate_batch
+from ...belief import Mark, Stamp
 from ...disk import Disk
 from ...errors import Corrupt, HeadwaterError, Missing
 from ...record import TopicPartition
@@ -195,9 +196,21 @@ def _dump_frame(buffer: bytes, header: FrameHeader) -> Iterator[str]:
         except Corrupt as error:
             yield f"{place}: {error}"
             continue
-        yield f"{place}: offsets {batch.base_offset} to {batch.last_offset}, {entry.length} bytes"
+        stamp = Stamp(batch.producer_id, batch.producer_epoch, batch.base_sequence)
+        yield (
+            f"{place}: offsets {batch.base_offset} to {batch.last_offset}, {entry.length} bytes"
+            f"{_clock(stamp.mark(), batch.base_timestamp)}"
+        )
     for note in notes(buffer, header.position, header):
         yield f"              note of kind {note.kind}, {len(note.payload)} bytes"
+
+
+def _clock(mark: Mark | None, timestamp_ms: int) -> str:
+    """Where in which boot the first record was stamped, if that was told."""
+    if mark is None:
+        return ""
+    seconds = (timestamp_ms - mark.offset_ms) / 1000
+    return f", boot {mark.boot} at {seconds:.3f} s, clock {mark.trust.name.lower()}"
 
 
 class _Verifier:

@@ -16,9 +16,10 @@ from __future__ import annotations
 import asyncio
 import random
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from ...batch import validate_batch
+from ...belief import NO_STAMP, Stamp
 from ...clock import Clock
 from ...disk import Disk, Lock
 from ...errors import Closed, Corrupt, Missing, OffsetOutOfRange, Refused, Unavailable
@@ -70,6 +71,9 @@ class FileJournal(JournalReader):
         self.durable_commit = recovered.next_commit - 1
         self.full: str | None = None
         self.bytes_limit = int(settings.bytes_max)
+        # of the clock: what each batch's header says of it, and who may change it now that nothing is appended
+        self.stamp: Stamp = NO_STAMP
+        self.on_sealed: Callable[[], None] | None = None
         self._intake = Intake(int(settings.record_bytes_max))
         self._early = early or {}
         self._under_way: Commit | None = None
@@ -159,6 +163,20 @@ class FileJournal(JournalReader):
         return self._intake.records + held
 
     @property
+    def is_open_commit_empty(self) -> bool:
+        """No record is in it: what is stamped on the next commit holds for all of it."""
+        return not self._intake.dirty
+
+    @property
+    def last_wall_ms(self) -> int:
+        """The latest time at which a commit was sealed, by the clock of then; 0 in an empty log."""
+        with self.shelf.lock:
+            active, sealed = self.shelf.active, self.shelf.sequences
+            found = active.map.wall_ms if active is not None and active.map is not None else 0
+            footer = self.shelf.segment(sealed[-1]).footer if sealed else None
+            return max(found, footer.totals.wall_ms if footer is not None else 0)
+
+    @property
     def overfull(self) -> bool:
         """More waits for the disk than is allowed in memory: stop reading from those who send."""
         return self.pending_bytes > self.settings.pending_bytes_max
@@ -210,9 +228,12 @@ class FileJournal(JournalReader):
             bytes_max=bytes_max,
             small=commit.bytes <= bytes_max,
             wall_ms=self._clock.wall_ms(),
+            stamp=self.stamp,
         )
         self.open_commit += 1
         self._under_way = commit
+        if self.on_sealed is not None:
+            self.on_sealed()
         return commit
 
     def complete(self, commit: Commit) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, cast
 
 from ...batch import encode_batch
+from ...belief import NO_STAMP, Stamp
 from ...errors import Closed, Refused, Unavailable
 from ...record import GAPS_STREAM, Headers, TopicPartition
 from ..reading import Position
@@ -180,9 +181,17 @@ class PartitionWriter:
         return records
 
 
-def seal_into(commit: Commit, intake: Intake, *, bytes_max: int, small: bool, wall_ms: int) -> None:
+def seal_into(
+    commit: Commit,
+    intake: Intake,
+    *,
+    bytes_max: int,
+    small: bool,
+    wall_ms: int,
+    stamp: Stamp = NO_STAMP,
+) -> None:
     """Everything of the intake, as the commit's frames of about `bytes_max` each (`small`: one is enough)."""
-    framing = _Framing(commit, bytes_max, wall_ms)
+    framing = _Framing(commit, bytes_max, wall_ms, stamp)
     dirty, intake.dirty = intake.dirty, []
     for writer in dirty:
         records = writer.take()
@@ -214,10 +223,11 @@ def _reserve(commit: Commit, writer: EarlyWriter, records: int) -> None:
 class _Framing:
     """Gathers entries into frames of bounded size."""
 
-    def __init__(self, commit: Commit, bytes_max: int, wall_ms: int) -> None:
+    def __init__(self, commit: Commit, bytes_max: int, wall_ms: int, stamp: Stamp) -> None:
         self._commit = commit
         self._bytes_max = bytes_max
         self._wall_ms = wall_ms
+        self._producer = stamp._asdict()
         self._clear()
 
     def _clear(self) -> None:
@@ -227,7 +237,7 @@ class _Framing:
         self._notes = 0
 
     def batch(self, partition: TopicPartition, records: list[RecordTuple], base: int) -> None:
-        batch = encode_batch(records, base_offset=base)
+        batch = encode_batch(records, base_offset=base, **self._producer)
         entry = batch_entry(partition, batch)
         self._room(len(entry))
         place = (self._size + len(entry) - len(batch), len(batch))
