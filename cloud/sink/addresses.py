@@ -21,6 +21,7 @@ from ...core.errors import Refused
 from ...core.record import (
     ADDRESS_HEADER,
     LOG_HEADER,
+    TIME_HEADER,
     TOPIC_HEADER,
     Address,
     Headers,
@@ -30,7 +31,7 @@ from ..lake.positions import EdgePartition
 
 # What every MQTT message has, and so no news in a row (edge/broker/stored.py).
 _MARKS = frozenset({"mqtt.qos", "mqtt.retain"})
-_OURS = frozenset({ADDRESS_HEADER, LOG_HEADER, TOPIC_HEADER}) | _MARKS
+_OURS = frozenset({ADDRESS_HEADER, LOG_HEADER, TIME_HEADER, TOPIC_HEADER}) | _MARKS
 
 
 class Run(NamedTuple):
@@ -48,6 +49,7 @@ class Addresses(NamedTuple):
     offset: list[int]
     topic: Sequence[bytes | None] | None  # None: no record names its topic
     others: list[str | None] | None  # headers that are not ours, as JSON text
+    clock: Sequence[bytes | None] | None = None  # None: no record names the clock that stamped it
 
     def take(self, rows: list[int]) -> Addresses:
         return Addresses(
@@ -56,6 +58,7 @@ class Addresses(NamedTuple):
             [self.offset[row] for row in rows],
             None if self.topic is None else [self.topic[row] for row in rows],
             None if self.others is None else [self.others[row] for row in rows],
+            None if self.clock is None else [self.clock[row] for row in rows],
         )
 
 
@@ -88,7 +91,7 @@ def _uniform(
         parsed = _parse(columns[ADDRESS_HEADER], columns.get(LOG_HEADER))
     except (pa.ArrowInvalid, Refused, ValueError):
         return None
-    return Addresses(*parsed, columns.get(TOPIC_HEADER), None)
+    return Addresses(*parsed, columns.get(TOPIC_HEADER), None, columns.get(TIME_HEADER))
 
 
 def _unaddressed(runs: Sequence[Run], kafka_offsets: list[int]) -> Addresses:
@@ -143,6 +146,7 @@ def _one_by_one(
     place: list[int] = []
     offsets: list[int] = []
     topics: list[bytes | None] = []
+    clocks: list[bytes | None] = []
     others: list[str | None] = []
     for own, tp, kafka_offset in zip(headers, partitions, kafka_offsets, strict=True):
         first: dict[str, bytes | None] = {}
@@ -157,10 +161,11 @@ def _one_by_one(
             where = EdgePartition(address.edge, log, address.stream, address.partition)
             offset = address.offset
         except (Refused, UnicodeDecodeError):
-            kept = frozenset({TOPIC_HEADER})
+            kept = frozenset({TOPIC_HEADER, TIME_HEADER})
         place.append(places.setdefault(where, len(places)))
         offsets.append(offset)
         topics.append(first.get(TOPIC_HEADER))
+        clocks.append(first.get(TIME_HEADER))
         others.append(_json([pair for pair in own if pair[0] not in kept]))
     return Addresses(
         list(places),
@@ -168,6 +173,7 @@ def _one_by_one(
         offsets,
         topics if any(topic is not None for topic in topics) else None,
         others if any(others) else None,
+        clocks if any(clock is not None for clock in clocks) else None,
     )
 
 

@@ -163,7 +163,9 @@ def _with_dictionaries(schema: pa.Schema) -> pa.Schema:
 
 
 _REPEATING = pa.dictionary(pa.int32(), pa.string())
-_REPEATING_NAMES = frozenset({"device", "topic", "edge", "stream", "log", "ts_source"})
+_REPEATING_NAMES = frozenset(
+    {"device", "topic", "edge", "stream", "log", "ts_source", "clock_mark"}
+)
 _SYSTEM_NAMES = frozenset(field.name for field in SYSTEM)
 
 
@@ -324,6 +326,7 @@ def _chunk_table(
         "headers": pa.array(addresses.others, pa.string())
         if addresses.others is not None
         else pa.nulls(len(values), pa.string()),
+        "clock_mark": _clock_marks(addresses, len(values)),
     }
     dead = decoded.dead + len(records.broken)
     if dead:
@@ -331,6 +334,18 @@ def _chunk_table(
             if why is not None:
                 ledger.bury(addresses.places[addresses.place[row]])
     return pa.table(columns | decoded.columns), dead
+
+
+def _clock_marks(addresses: Addresses, rows: int) -> pa.Array:
+    """Nearly always one for the whole chunk."""
+    clock = addresses.clock
+    if clock is None:
+        return pa.nulls(rows, _REPEATING)
+    if clock.count(clock[0]) == rows:
+        return pa.DictionaryArray.from_arrays(
+            pa.repeat(pa.scalar(0, pa.int32()), rows), _texts(clock[:1])
+        )
+    return _texts(clock).dictionary_encode()
 
 
 def _ts_source(decoded: Decoded) -> pa.Array:

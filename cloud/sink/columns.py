@@ -55,6 +55,7 @@ SYSTEM = (
     Field("payload_raw", BINARY),
     Field("error", STRING),
     Field("headers", STRING),
+    Field("clock_mark", STRING),
     Field(DAY, DATE),
 )
 SYSTEM_NAMES = tuple(field.name for field in SYSTEM)
