@@ -110,10 +110,13 @@ class Anchoring:
 
     def look(self) -> None:
         """Once a second or so."""
-        self._changing = self.keeper.observe()
+        was_changing, self._changing = self._changing, self.keeper.observe()
         self._say_refused()
         if self._changing and self._journal.is_open_commit_empty:
             self._change()
+        elif self._changing and not was_changing:
+            # the last word under the old belief; and records that may wait for their commit (interval) no longer do
+            self._write(AnchorReason.TICK)
         elif self._owed is not None:
             self._write(self._owed)
         elif self.keeper.monotonic() >= self._due:
