@@ -10,6 +10,7 @@ wall − boot as a perfect clock would have had it. What is known of it:
    lasted at least as long as its last anchor says; and it ended before the next boot with a fix began:
        wall ≥ latest known time of earlier boots + lengths of the boots between + b
        wall ≤ start of a later boot − lengths of the boots between − what this boot still lasted after b
+   Each length counts for DRIFT_PPM less than the clock said.
 
 The best guess is the line between two fixes (drift is steady; a step between them is what it had added up to), one fix's
 offset where there is only one, the edge's own belief, brought within the bounds, where there is none. Bounds that exclude
@@ -67,6 +68,11 @@ class Fix(NamedTuple):
 
 def drift(distance_ms: int) -> int:
     return -(-distance_ms * DRIFT_PPM // MILLION)
+
+
+def at_least(length_ms: int) -> int:
+    """What really went by while an undisciplined clock counted so much."""
+    return length_ms - drift(length_ms)
 
 
 class _Boot(NamedTuple):
@@ -127,10 +133,10 @@ def _between(around: list[Fix], boot_ms: int) -> int:
 
 
 def _bounded(boot: _Boot, boot_ms: int, offset_ms: int) -> RepairedTime:
-    low = None if boot.after_ms is None else boot.after_ms + boot_ms
+    low = None if boot.after_ms is None else boot.after_ms + at_least(boot_ms)
     high = None
     if boot.before_ms is not None:
-        high = boot.before_ms - max(boot.length_ms - boot_ms, 0)
+        high = boot.before_ms - at_least(max(boot.length_ms - boot_ms, 0))
     if low is None and high is None:
         return RepairedTime(boot_ms + offset_ms, None, None, TimeQuality.BELIEVED)
     quality = TimeQuality.BOUNDED
@@ -152,7 +158,7 @@ def _forward(fixes: dict[str, list[Fix]], lengths: dict[str, int]) -> dict[str, 
         after[boot] = known
         length = lengths[boot]
         if known is not None:
-            known += length
+            known += at_least(length)
         if found:
             ended = length + found[-1].bounds(length)[0]
             known = ended if known is None else max(known, ended)
@@ -166,7 +172,7 @@ def _backward(fixes: dict[str, list[Fix]], lengths: dict[str, int]) -> dict[str,
     for boot in reversed(fixes):
         before[boot] = limit
         if limit is not None:
-            limit -= lengths[boot]
+            limit -= at_least(lengths[boot])
         if found := fixes[boot]:
             began = found[0].bounds(0)[1]
             limit = began if limit is None else min(limit, began)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headwater.core.anchor import Anchor, AnchorReason, trust_name
@@ -77,11 +77,12 @@ def test_a_boot_that_never_knew_lies_between_its_neighbours() -> None:
     )
     in_b = timeline.repair(1000 + 7, mark(B, 7))
     assert in_b.quality is TimeQuality.BOUNDED
-    assert in_b.lo_ms == EPOCH + HOUR - 10 + 1000
-    assert in_b.hi_ms == EPOCH + 10 * HOUR + 11 - 2 * HOUR - (HOUR - 1000)
+    assert in_b.lo_ms == EPOCH + HOUR - 10 + 999
+    slack = 720 + 360  # 100 ppm of two hours, and of one but a second
+    assert in_b.hi_ms == EPOCH + 10 * HOUR + 11 - 2 * HOUR - (HOUR - 1000) + slack
     in_c = timeline.repair(1000 + 9, mark(C, 9, Trust.NONE))
-    assert in_c.lo_ms == EPOCH + HOUR - 10 + HOUR + 1000
-    assert in_c.hi_ms == EPOCH + 10 * HOUR + 11 - (2 * HOUR - 1000)
+    assert in_c.lo_ms == EPOCH + HOUR - 10 + HOUR - 360 + 999
+    assert in_c.hi_ms == EPOCH + 10 * HOUR + 11 - (2 * HOUR - 1000) + 720
     assert in_c.ts_ms == in_c.lo_ms, "what it believed, 1970, is brought within"
 
 
@@ -129,15 +130,16 @@ def histories(draw: st.DrawFn) -> History:
     return history
 
 
+@settings(max_examples=400)
 @given(history=histories(), offset=st.integers(0, 2 * EPOCH), trust=st.sampled_from(Trust))
 def test_the_true_time_lies_within_the_bounds(history: History, offset: int, trust: Trust) -> None:
     timeline = Timeline(history)
     for boot, boot_ms, true in history.truth:
         found = timeline.repair(boot_ms + offset, Mark(boot, trust, offset))
         assert found.quality is not TimeQuality.CONFLICT
-        # two milliseconds: this test rounds each drift by itself
-        assert found.lo_ms is None or found.lo_ms - 2 <= true
-        assert found.hi_ms is None or true <= found.hi_ms + 2
+        # some milliseconds: this test rounds each drift by itself
+        assert found.lo_ms is None or found.lo_ms - 6 <= true
+        assert found.hi_ms is None or true <= found.hi_ms + 6
         if found.lo_ms is not None:
             assert found.lo_ms <= found.ts_ms
         if found.hi_ms is not None:
