@@ -56,8 +56,9 @@ fmt: setup-test ## format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-docs: setup-test ## regenerate what is generated: deploy/headwater.example.toml
+docs: setup-test ## regenerate what is generated: deploy/headwater.example.toml, docs/mqtt-conformance.md
 	$(BIN)/headwater config --example > deploy/headwater.example.toml
+	$(BIN)/python -m tests.conformance
 
 clean: ## remove what was built, not .venv
 	rm -rf build dist *.egg-info .cache $(VENV)/.installed-test .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -5,14 +5,21 @@ from __future__ import annotations
 import pytest
 
 from headwater.edge.broker.settings import MqttSettings
+from headwater.edge.mqtt.connection import ServerConnection, without_diagnostics
+from headwater.edge.mqtt.encoding import encode_packet
 from headwater.edge.mqtt.packets import (
     Acknowledgement,
+    Auth,
     Connack,
     Connect,
+    Disconnect,
+    Packet,
     PacketType,
     Publish,
+    Suback,
     Subscribe,
     SubscriptionOptions,
+    Unsuback,
     Version,
 )
 from headwater.edge.mqtt.properties import NO_PROPERTIES, Properties
@@ -77,6 +84,7 @@ def test_no_receipt_where_it_is_not_wanted_or_does_not_fit(limits: Properties) -
     assert peer.take_raw() == b"\x40\x02\x00\x01"
 
 
+@pytest.mark.mqtt(v5="3.1.2-29")
 @pytest.mark.parametrize("wanted", [None, 0, 1])
 def test_a_refusal_says_why_unless_problem_information_is_unwanted(wanted: int | None) -> None:
     bench = Bench()
@@ -98,6 +106,7 @@ def test_a_reason_string_never_makes_a_packet_too_large(size: int, told: bool) -
     assert (len(data) > 4) is told
 
 
+@pytest.mark.mqtt(v5="3.1.2-28")
 @pytest.mark.parametrize("asked", [None, 0, 1])
 def test_response_information_only_for_those_who_ask(asked: int | None) -> None:
     bench = Bench()
@@ -182,3 +191,74 @@ def test_aliases_end_with_their_connection() -> None:
     bench = Bench()
     assert heard(bench, subscriber(bench, 5), LONG, LONG) == [(LONG, 1), ("", 1)]
     assert heard(bench, subscriber(bench, 5), LONG) == [(LONG, 1)]
+
+
+# --- the rule for every packet -------------------------------------------------------------------------------------
+
+WORDS = Properties(reason_string="because", user_properties=(("a", "b"),))
+TOLD: list[tuple[str, Packet]] = [
+    ("3.2.2-19 3.2.2-20", Connack(properties=WORDS)),
+    ("3.4.2-2 3.4.2-3", Acknowledgement(PacketType.PUBACK, 1, properties=WORDS)),
+    ("3.5.2-2 3.5.2-3", Acknowledgement(PacketType.PUBREC, 1, properties=WORDS)),
+    ("3.6.2-2 3.6.2-3", Acknowledgement(PacketType.PUBREL, 1, properties=WORDS)),
+    ("3.7.2-2 3.7.2-3", Acknowledgement(PacketType.PUBCOMP, 1, properties=WORDS)),
+    ("3.9.2-1 3.9.2-2", Suback(packet_id=1, reasons=(Reason.SUCCESS,), properties=WORDS)),
+    ("3.11.2-1 3.11.2-2", Unsuback(packet_id=1, reasons=(Reason.SUCCESS,), properties=WORDS)),
+    ("3.14.2-3 3.14.2-4", Disconnect(reason=Reason.QUOTA_EXCEEDED, properties=WORDS)),
+    ("3.15.2-2 3.15.2-3", Auth(code=0x18, properties=WORDS)),
+]
+
+
+@pytest.mark.parametrize(
+    "packet", [pytest.param(packet, marks=pytest.mark.mqtt(v5=labels)) for labels, packet in TOLD]
+)
+def test_words_are_left_out_where_they_make_a_packet_too_large(packet: Packet) -> None:
+    whole = len(encode_packet(packet, Version.V5))
+    bare = encode_packet(without_diagnostics(packet), Version.V5)
+    for limit, expected in ((whole, whole), (whole - 1, len(bare)), (len(bare), len(bare))):
+        connection = ServerConnection(packet_bytes_max=1000, topic_alias_max=0)
+        connection.version = Version.V5
+        connection._send_bytes_max = limit
+        encoded = connection.encode(packet)
+        assert encoded is not None
+        assert len(encoded) == expected
+    connection._send_bytes_max = len(bare) - 1
+    assert connection.encode(packet) is None
+
+
+@pytest.mark.mqtt(v5="3.1.2-29")
+def test_who_wants_no_words_gets_none_but_those_of_messages() -> None:
+    bench = Bench()
+    peer = bench.connect(properties=Properties(request_problem_information=0))
+    for _, packet in TOLD:
+        assert peer.client.connection.encode(packet) == encode_packet(
+            without_diagnostics(packet), Version.V5
+        )
+    message = Publish(topic="a", payload=b"", properties=Properties(user_properties=(("a", "b"),)))
+    assert peer.client.connection.encode(message) == encode_packet(message, Version.V5)
+
+
+@pytest.mark.mqtt(v5="4.12.0-1 4.12.0-4 3.2.2-7")
+@pytest.mark.parametrize("data", [None, b"", b"secret"])
+def test_enhanced_authentication_is_refused_with_0x8c(data: bytes | None) -> None:
+    bench = Bench()
+    peer = bench.peer()
+    asked = Properties(authentication_method="SCRAM-SHA-1", authentication_data=data)
+    peer.send(Connect(version=Version.V5, client_id="c", properties=asked))
+    assert peer.take() == [Connack(reason=Reason.BAD_AUTHENTICATION_METHOD)]
+    assert peer.transport.closed
+    assert bench.broker.sessions == {}
+
+
+@pytest.mark.mqtt(v5="4.12.0-6 3.15.2-1")
+@pytest.mark.parametrize("code", [0x00, 0x18, 0x19])
+def test_auth_without_a_method_in_connect_closes_and_we_send_none(code: int) -> None:
+    bench = Bench()
+    peer = bench.peer()
+    peer.send(Connect(version=Version.V5, client_id="c"))
+    (connack,) = peer.take()
+    assert isinstance(connack, Connack)
+    assert connack.properties.authentication_method is None
+    peer.send(Auth(code=code))
+    assert peer.take() == [Disconnect(reason=Reason.PROTOCOL_ERROR)]
+    assert peer.transport.closed
