@@ -29,7 +29,7 @@ from ..core.errors import Closed, Refused, Unavailable, Unknown
 from ..core.notify import ServiceManager
 from ..core.objectstore import ObjectStore
 from ..core.record import check_name
-from .broker.broker import Broker, BrokerOptions
+from .broker.broker import Broker, BrokerOptions, TlsDoor
 from .settings import CloudSettings
 from .store import open_store
 from .supervisor import Supervisor
@@ -187,10 +187,30 @@ def broker_options(settings: CloudSettings) -> BrokerOptions:
         port=port,
         advertise_host=advertise_host,
         advertise_port=advertise_port,
+        tls=_tls_door(settings),
         shards=settings.shards,
         broker=broker,
         groups=settings.groups,
         journal=journal,
+    )
+
+
+def _tls_door(settings: CloudSettings) -> TlsDoor | None:
+    """Raises Refused, naming the setting."""
+    if not settings.kafka_tls:
+        return None
+    host, port = split_address(settings.kafka_tls, key="cloud.kafka_tls")
+    advertise_host, advertise_port = platform.node() if host in _ANY_HOST else host, 0
+    if settings.advertise_tls:
+        advertise_host, advertise_port = split_address(
+            settings.advertise_tls, key="cloud.advertise_tls"
+        )
+    return TlsDoor(
+        host=host,
+        port=port,
+        advertise_host=advertise_host,
+        advertise_port=advertise_port,
+        files=settings.tls,
     )
 
 

@@ -7,6 +7,7 @@ import msgspec
 from ..core.journal.objects import ObjectJournalSettings
 from ..core.units import Duration
 from .broker.settings import BrokerSettings
+from .broker.tls import ServerTlsSettings
 from .groups.settings import GroupSettings
 
 
@@ -24,6 +25,16 @@ class CloudSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     advertise: str = ""
     """The address that clients are told to connect to; empty is the one listened on. Needed behind NAT and for 0.0.0.0."""
+
+    kafka_tls: str = ""
+    """Where to listen for Kafka clients over TLS; empty is nowhere. A second door: the one above may stay on loopback, for
+    the sink beside this node."""
+
+    advertise_tls: str = ""
+    """The address that clients of `kafka_tls` are told to connect to; empty is the one listened on."""
+
+    tls: ServerTlsSettings = ServerTlsSettings()
+    """The node's certificate, and whose clients are let in."""
 
     lake: str = "./headwater-data/lake"
     """Where the sink writes its tables: a directory or s3://bucket/prefix."""

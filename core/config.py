@@ -28,6 +28,7 @@ from typing import Generic, NamedTuple, TypeVar
 import msgspec
 
 from .errors import Misconfigured, Refused
+from .secret import Secret
 from .units import ByteSize, Duration
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -200,6 +201,8 @@ def _decode_unit(kind: type, value: object) -> object:
     try:
         if kind is ByteSize and isinstance(value, str | int):
             return ByteSize.parse(value)
+        if kind is Secret and isinstance(value, str):
+            return Secret(value)
         if kind is Duration and isinstance(value, str | int | float):
             return Duration.parse(value)
     except Refused as error:

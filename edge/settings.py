@@ -23,6 +23,7 @@ from .uplink.settings import UplinkSettings
 from .visits import VisitSettings
 
 KAFKA_SCHEME = "kafka://"
+KAFKA_TLS_SCHEME = "kafkas://"
 NONE = "none"
 # What the listener of edge.mqtt is called in metrics, logs and the journal of connections.
 SIMPLE = "mqtt"
@@ -40,7 +41,8 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     plain_passwords: bool = False
     """Take passwords on edge.mqtt, which has no TLS, also where other machines reach it: the same."""
     uplink: str = NONE
-    """kafka://HOST:PORT[,HOST:PORT…]: Headwater's cloud or any Kafka cluster; none: keep everything here."""
+    """kafkas://HOST:PORT[,HOST:PORT…] over TLS, kafka://… in the clear: Headwater's cloud or any Kafka cluster; none: keep
+    everything here."""
     http: str = "127.0.0.1:9464"
     """HOST:PORT of /readyz, /healthz and /metrics, or none. Loopback: metrics are for the machine's own agent."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -70,7 +72,8 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             except Refused as error:
                 raise Misconfigured(f"edge.name: {error}") from None
         self.mqtt_limits.check()
-        _ = self.bootstrap
+        if self.bootstrap:
+            self.uplink_options.sasl.check("edge.uplink_options.sasl", is_tls=self.uplink_is_tls)
         optional_address(self.mqtt, key="edge.mqtt")
         self.access.check()
         check_listeners(self.all_listeners, has_passwords=bool(self.access.password_file))
@@ -101,11 +104,16 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         """The cluster's first addresses; empty without an uplink. Raises Misconfigured."""
         if self.uplink == NONE:
             return ()
-        if not self.uplink.startswith(KAFKA_SCHEME):
+        if not self.uplink.startswith((KAFKA_SCHEME, KAFKA_TLS_SCHEME)):
             raise Misconfigured(
-                f"edge.uplink must be kafka://HOST:PORT[,HOST:PORT…] or none, not {self.uplink!r}"
+                "edge.uplink must be kafkas://HOST:PORT[,HOST:PORT…], kafka://… or none, "
+                f"not {self.uplink!r}"
             )
         return tuple(
             split_address(part, key="edge.uplink")
-            for part in self.uplink.removeprefix(KAFKA_SCHEME).split(",")
+            for part in self.uplink.partition("://")[2].split(",")
         )
+
+    @property
+    def uplink_is_tls(self) -> bool:
+        return self.uplink.startswith(KAFKA_TLS_SCHEME)

@@ -45,6 +45,7 @@ OUTSIDE = {
         "hardware/",
     ),
     "socket": (
+        "core/kafka/keepalive.py",
         "core/notify.py",
         "edge/broker/listening/listeners.py",
         "edge/broker/listening/opening.py",

@@ -34,8 +34,19 @@ from .retention import Housekeeper
 from .settings import BrokerSettings
 from .shard import Shard
 from .shards import Shards
+from .tls import ServerTls, ServerTlsSettings
 
 _log = structlog.get_logger()
+
+
+class TlsDoor(msgspec.Struct, frozen=True, kw_only=True):
+    """A second listener, over TLS. An advertised port of 0 is the port listened on."""
+
+    host: str
+    port: int
+    advertise_host: str
+    advertise_port: int = 0
+    files: ServerTlsSettings
 
 
 class BrokerOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,6 +57,7 @@ class BrokerOptions(msgspec.Struct, frozen=True, kw_only=True):
     port: int
     advertise_host: str
     advertise_port: int = 0
+    tls: TlsDoor | None = None
     shards: int = 1
     broker: BrokerSettings = BrokerSettings()
     groups: GroupSettings = GroupSettings()
@@ -76,6 +88,7 @@ class Broker:
         self._node: Node | None = None
         self._housekeeping: asyncio.Task[None] | None = None
         self._waits_for = "starting"
+        self._tls: ServerTls | None = None
 
     @property
     def port(self) -> int:
@@ -101,7 +114,11 @@ class Broker:
     async def start(self) -> None:
         """Raises Refused, Corrupt, Closed. A store that does not answer is asked again until it does."""
         options = self._options
+        if options.tls is not None:
+            self._tls = ServerTls(options.tls.files)
         await self._listener.bind(options.host, options.port)
+        if options.tls is not None and self._tls is not None:
+            await self._listener.bind_tls(options.tls.host, options.tls.port, self._tls.context)
         backoff = Backoff(self._rng, first_s=0.2, cap_s=10.0)
         while True:
             try:
@@ -133,7 +150,7 @@ class Broker:
             "Members of consumer groups.",
             lambda: members_of(node.groups.coordinator.groups()),
         )
-        housekeeper = Housekeeper(node, sweep=self._listener.close_idle)
+        housekeeper = Housekeeper(node, sweep=self._sweep)
         self._housekeeping = asyncio.get_running_loop().create_task(housekeeper.run())
         await self._listener.serve(node)
         _log.info("serving", cluster=cluster.cluster_id, node=options.name, port=self.port)
@@ -172,6 +189,20 @@ class Broker:
             for shard in self._node.shards.owned():
                 shard.writer.kill()
 
+    def _sweep(self) -> None:
+        """At each turn of the housekeeping."""
+        self._listener.close_idle()
+        self.reload_certificates()
+
+    def reload_certificates(self) -> None:
+        """What is new on disk holds for the next handshake."""
+        if self._tls is not None:
+            self._tls.reload()
+
+    @property
+    def tls_port(self) -> int:
+        return self._listener.tls_port
+
     async def _open(self, number: int) -> Shard:
         return await Shard.open(
             self._store,
@@ -182,12 +213,13 @@ class Broker:
         )
 
     def _compose(self, cluster: Cluster, opened: list[Shard]) -> Node:
-        options = self._options
+        options, door = self._options, self._options.tls
         me = Member(
             node_id(options.name),
             options.name,
             options.advertise_host,
             options.advertise_port or self.port,
+            None if door is None else (door.advertise_host, door.advertise_port or self.tls_port),
         )
         shards = Shards(cluster, opened)
         coordinator = GroupCoordinator(options.groups, clock=self._clock, rng=self._rng)

@@ -71,6 +71,7 @@ class Connection(asyncio.Protocol):
         self._unsent: list[Callable[[], None]] = []
         self._transport: asyncio.Transport | None = None
         self._host = ""
+        self._is_tls = False
         self._bytes = 0
         self._reading = True
         self._writable = True
@@ -87,6 +88,7 @@ class Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is one by shape alone
         peer = transport.get_extra_info("peername")
         self._host = str(peer[0]) if isinstance(peer, tuple) else ""
+        self._is_tls = transport.get_extra_info("ssl_object") is not None
         self._listener.joined(self)
 
     def data_received(self, data: bytes) -> None:
@@ -201,7 +203,7 @@ class Connection(asyncio.Protocol):
             self._end("malformed", error)
             return
         kind = type(request)
-        asker = Asker(header.client_id or "", self._host, header.api_version)
+        asker = Asker(header.client_id or "", self._host, header.api_version, self._is_tls)
         self._node.metrics.taken(api_name(kind))
         try:
             answer = HANDLERS[kind](self._node, asker, request)

@@ -7,6 +7,7 @@ use before it takes the shard away from the first.
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -14,7 +15,12 @@ from ...core.errors import Refused
 from .connection import Connection
 from .node import Node
 
+if TYPE_CHECKING:
+    import ssl
+
 _log = structlog.get_logger()
+# A client that begins a handshake and says nothing more holds a socket for so long: a bad mobile link needs some seconds.
+_HANDSHAKE_S = 20.0
 
 
 class Listener:
@@ -22,6 +28,7 @@ class Listener:
         self._serving: Node | None = None
         self._connections: set[Connection] = set()
         self._server: asyncio.Server | None = None
+        self._tls: asyncio.Server | None = None
         self._emptied = asyncio.Event()
 
     @property
@@ -31,16 +38,34 @@ class Listener:
         return int(self._server.sockets[0].getsockname()[1])
 
     @property
+    def tls_port(self) -> int:
+        """The TLS door's port."""
+        assert self._tls is not None, "bound"
+        return int(self._tls.sockets[0].getsockname()[1])
+
+    @property
     def _node(self) -> Node:
         assert self._serving is not None, "served"
         return self._serving
 
     async def bind(self, host: str, port: int) -> None:
         """Raises Refused where the address cannot be listened on."""
-        loop = asyncio.get_running_loop()
+        self._server = await self._listen(host, port, None)
+
+    async def bind_tls(self, host: str, port: int, context: ssl.SSLContext) -> None:
+        """A second door. Raises Refused."""
+        self._tls = await self._listen(host, port, context)
+
+    async def _listen(self, host: str, port: int, context: ssl.SSLContext | None) -> asyncio.Server:
         try:
-            self._server = await loop.create_server(
-                lambda: Connection(self._node, self), host, port, backlog=1024, start_serving=False
+            return await asyncio.get_running_loop().create_server(
+                lambda: Connection(self._node, self),
+                host,
+                port,
+                backlog=1024,
+                ssl=context,
+                ssl_handshake_timeout=_HANDSHAKE_S if context else None,
+                start_serving=False,
             )
         except OSError as error:
             raise Refused(
@@ -52,6 +77,8 @@ class Listener:
         assert self._server is not None, "bound"
         self._serving = node
         await self._server.start_serving()
+        if self._tls is not None:
+            await self._tls.start_serving()
 
     def joined(self, connection: Connection) -> None:
         self._connections.add(connection)
@@ -74,8 +101,9 @@ class Listener:
 
     async def drain(self) -> None:
         """No new connections; those open finish what is under way, within the setting's time."""
-        if self._server is not None:
-            self._server.close()
+        for server in (self._server, self._tls):
+            if server is not None:
+                server.close()
         self._node.draining = True
         self._node.groups.close()
         for shard in self._node.shards.owned():
@@ -93,7 +121,8 @@ class Listener:
 
     def abort(self) -> None:
         """At once, as a crash would."""
-        if self._server is not None:
-            self._server.close()
+        for server in (self._server, self._tls):
+            if server is not None:
+                server.close()
         for connection in list(self._connections):
             connection.abort("stopped")

@@ -10,13 +10,27 @@ import zlib
 from typing import NamedTuple, Protocol
 
 
+class Asker(NamedTuple):
+    """Who sent a request, in which version, and through which door."""
+
+    client_id: str
+    host: str
+    version: int
+    is_tls: bool = False
+
+
 class Member(NamedTuple):
-    """One live node and the address it advertises."""
+    """One live node and the addresses it advertises: in the clear, and over TLS where it has that."""
 
     node_id: int
     name: str
     host: str
     port: int
+    tls: tuple[str, int] | None = None
+
+    def address(self, asker: Asker) -> tuple[str, int]:
+        """Where this asker reaches it: who came through the TLS door is sent there again."""
+        return self.tls if asker.is_tls and self.tls is not None else (self.host, self.port)
 
 
 class Membership(Protocol):

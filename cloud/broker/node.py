@@ -10,25 +10,18 @@ import asyncio
 import random
 import uuid
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from ...core.clock import Clock
 from ..groups.rim import Groups
 from ..metrics import BrokerMetrics
 from .budget import ByteBudget
-from .membership import Membership
+from .membership import Asker, Membership
 from .producer_ids import ProducerIds
 from .settings import BrokerSettings
 from .shards import Shards
 from .topics import TopicDefaults
 
-
-class Asker(NamedTuple):
-    """Who sent a request, and in which version."""
-
-    client_id: str
-    host: str
-    version: int
+__all__ = ["Asker", "Node"]
 
 
 @dataclass(slots=True, kw_only=True)

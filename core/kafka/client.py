@@ -16,7 +16,7 @@ from typing import NamedTuple, Self, TypeAlias, TypeVar
 
 from ..errors import HeadwaterError, Missing, Refused, Unavailable, Unknown
 from ..record import TopicPartition
-from .connection import Dialer, KafkaConnection, dial_tcp
+from .connection import Authenticator, Dialer, KafkaConnection, dial_tcp
 from .errors import ErrorCode
 from .messages import (
     FetchResponse,
@@ -81,6 +81,7 @@ class KafkaClient:
         client_id: str,
         settings: ClientSettings | None = None,
         dialer: Dialer = dial_tcp,
+        authenticator: Authenticator | None = None,
     ) -> None:
         if not bootstrap:
             raise Refused("no bootstrap broker was given")
@@ -91,6 +92,7 @@ class KafkaClient:
         self._client_id = client_id
         self._settings = settings or ClientSettings()
         self._dialer = dialer
+        self._authenticator = authenticator
         self._first = 0  # where in the bootstrap list the next search begins
         self._brokers: dict[int, BrokerAddress] = {}
         self._topics: dict[str, _Topic] = {}
@@ -240,7 +242,11 @@ class KafkaClient:
             if self._closed:
                 raise Unavailable("the client is closed")
             connection = await KafkaConnection.dial(
-                *address, client_id=self._client_id, settings=self._settings, dialer=self._dialer
+                *address,
+                client_id=self._client_id,
+                settings=self._settings,
+                dialer=self._dialer,
+                authenticator=self._authenticator,
             )
             if self._closed:  # while it was dialled
                 await connection.close()

@@ -9,7 +9,8 @@ What a failure says about the request:
   Unknown      sent, and the connection ended (or the time ran out, or the answer made no sense) before it was answered
 After an Unknown the connection is closed: a late answer would be one that nobody can place. Nothing is retried here.
 
-`Dialer` is the seam for TLS, SASL and tests. It knows nothing of topics and leaders: see client.py.
+`Dialer` is the seam for TLS and tests, `Authenticator` that for SASL: security.py has both. It knows nothing of
+topics and leaders: see client.py.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ from ..errors import Closed, HeadwaterError, Refused, Unavailable, Unknown
 from . import frames
 from .errors import ErrorCode
 from .messages import ApiVersionsRequest, ApiVersionsResponse, ProduceRequest, ProduceResponse
+from .messages.sasl_authenticate import SaslAuthenticateRequest
+from .messages.sasl_handshake import SaslHandshakeRequest
+from .sasl import Mechanism
 from .schema import Message, Request
 from .settings import ClientSettings
 from .wire import WireCount, wire_count
@@ -30,6 +34,7 @@ R = TypeVar("R", bound=Message)
 
 _SOFTWARE = "headwater"
 _SOFTWARE_VERSION = "0.1.0"
+_INTERCEPTED = "what answers speaks HTTP, not Kafka: a captive portal or a proxy stands between"
 _CORRELATION_MODULUS = 2**31
 
 
@@ -41,9 +46,22 @@ class Dialer(Protocol):
     ) -> object: ...
 
 
-async def dial_tcp(factory: Callable[[], asyncio.Protocol], host: str, port: int) -> object:
+class Authenticator(Protocol):
+    """Who we are, for brokers that ask (SASL)."""
+
+    async def mechanism(self) -> Mechanism:
+        """A fresh one for each connection. Raises Unavailable where its secret cannot be had."""
+
+
+class Intercepted(Unavailable):
+    """What answers is not a broker but HTTP: a captive portal or a proxy stands between."""
+
+
+async def dial_tcp(
+    factory: Callable[[], asyncio.Protocol], host: str, port: int
+) -> asyncio.Transport:
     """Plain TCP."""
-    return await asyncio.get_running_loop().create_connection(factory, host, port)
+    return (await asyncio.get_running_loop().create_connection(factory, host, port))[0]
 
 
 class _Pending(NamedTuple):
@@ -67,6 +85,7 @@ class KafkaConnection(asyncio.Protocol):
         self._next_id = 0
         self._ended: HeadwaterError | None = None
         self._written = self._read = 0
+        self._intercepted = False
         self._wire = WireCount()
         self._gone = asyncio.get_running_loop().create_future()
 
@@ -79,14 +98,18 @@ class KafkaConnection(asyncio.Protocol):
         client_id: str,
         settings: ClientSettings | None = None,
         dialer: Dialer = dial_tcp,
+        authenticator: Authenticator | None = None,
     ) -> Self:
-        """Connected, and its versions known. Raises Unavailable; Refused where the peer does not speak Kafka."""
+        """Connected, its versions known, and ourselves known to it. Raises Unavailable (Intercepted where HTTP answers);
+        Refused where the peer does not speak Kafka, or does not let us in."""
         settings = settings or ClientSettings()
         connection = cls(f"{host}:{port}", client_id=client_id, settings=settings)
         try:
             async with asyncio.timeout(settings.connect_timeout):
                 await dialer(lambda: connection, host, port)
                 await connection._negotiate()
+                if authenticator is not None:
+                    await connection._authenticate(await authenticator.mechanism())
         except TimeoutError as error:
             connection._end(
                 Unavailable(f"broker {host}:{port} did not answer in {settings.connect_timeout}")
@@ -98,6 +121,8 @@ class KafkaConnection(asyncio.Protocol):
             reason = error.strerror or str(error)
             raise Unavailable(f"cannot connect to broker {host}:{port}: {reason}") from error
         except Unknown as error:  # asking for versions changes nothing: it may be repeated
+            if connection._intercepted:
+                raise Intercepted(f"broker {host}:{port}: {_INTERCEPTED}") from error
             raise Unavailable(str(error)) from error
         except BaseException:
             connection._end(Closed(f"connection to broker {host}:{port} was not wanted any more"))
@@ -200,6 +225,25 @@ class KafkaConnection(asyncio.Protocol):
             raise Refused(f"broker {self.peer} answers ApiVersions with {name}")
         self.versions = {api.api_key: (api.min_version, api.max_version) for api in answer.api_keys}
 
+    async def _authenticate(self, mechanism: Mechanism) -> None:
+        """SaslHandshake, then tokens until both sides are content (KIP-152)."""
+        offer = await self.request(SaslHandshakeRequest(mechanism=mechanism.name), version=1)
+        if offer.error_code:
+            offered = ", ".join(offer.mechanisms) or "none"
+            raise Refused(f"broker {self.peer} does not take SASL {mechanism.name}, but {offered}")
+        version = min(self.version_of(SaslAuthenticateRequest), 2)
+        token: bytes | None = mechanism.first()
+        while token is not None:
+            answer = await self.request(SaslAuthenticateRequest(auth_bytes=token), version=version)
+            if answer.error_code:
+                name = ErrorCode.of(answer.error_code).name
+                said = f": {answer.error_message}" if answer.error_message else ""
+                raise Refused(f"broker {self.peer} does not let us in: {name}{said}")
+            # hashing a password thousands of times takes a while, on purpose
+            token = await asyncio.to_thread(mechanism.next, answer.auth_bytes)
+        if not mechanism.is_proven:
+            raise Refused(f"broker {self.peer} did not prove that it knows the password")
+
     # -- called by the event loop ---------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -209,6 +253,10 @@ class KafkaConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._ended is not None:
+            return
+        if not self._read and data.startswith(b"HTTP/"):
+            self._intercepted = True
+            self._end(Unknown(f"broker {self.peer}: {_INTERCEPTED}"))
             return
         self._read += len(data)
         try:

@@ -31,14 +31,16 @@ the last four clusters are kept, so that going back resumes where that cluster s
     steward.py     answers what the partitions need                    uplink.py    all of it put together
     shaping.py     who may send now: rate, budgets, windows            daybook.py   bytes spent today, across restarts
     queueing.py    how much may stand before a slow link               books.py     kernel counters and the day, kept
+    dialing.py     TLS, SASL, keep-alive
     metering.py    what all connections cost on the wire               limits.py, windows.py   settings of shaping
     status.py      what an operator sees                               metrics.py   ... and Prometheus
 """
 
 from .cursor import CursorStore
+from .dialing import dialer
 from .metrics import UplinkMetrics
 from .settings import UplinkSettings
 from .status import UplinkStatus
-from .uplink import Uplink, tcp_dialer
+from .uplink import Uplink
 
-__all__ = ["CursorStore", "Uplink", "UplinkMetrics", "UplinkSettings", "UplinkStatus", "tcp_dialer"]
+__all__ = ["CursorStore", "Uplink", "UplinkMetrics", "UplinkSettings", "UplinkStatus", "dialer"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from ...core.errors import Misconfigured
+from ...core.kafka.credentials import SaslSettings, TlsSettings
 from ...core.units import KIB, MIB, ByteSize, Duration
 from .limits import ShapingSettings
 
@@ -49,6 +50,10 @@ class UplinkSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Partitions of a topic that the uplink creates; 0: as many as the stream has at the edge, at least 4."""
     replication_factor: int = -1
     """Of a topic that the uplink creates; -1: the cluster's default."""
+    keepalive: Duration = Duration(60)
+    """A silent connection is probed so often: carriers forget one after some minutes, and a probe costs 100 bytes."""
+    tls: TlsSettings = TlsSettings()
+    sasl: SaslSettings = SaslSettings()
     shaping: ShapingSettings = ShapingSettings()
 
     def __post_init__(self) -> None:

@@ -16,12 +16,11 @@ import structlog
 from ...core.backoff import Backoff
 from ...core.clock import Clock
 from ...core.errors import HeadwaterError
-from ...core.kafka.connection import KafkaConnection
-from ...core.kafka.settings import ClientSettings
 from ...core.record import TopicPartition
 from .books import Books
 from .cluster import Address, Cluster, Connection, Dialer
 from .cursor import CursorStore
+from .dialing import dialer
 from .feeding import UplinkJournal, bounds_or_none
 from .keeper import Keeper
 from .lane import Budget, Lane
@@ -34,18 +33,6 @@ from .status import LinkState, Pace, PartitionStatus, UplinkStatus, seconds_to_e
 from .steward import OnRefused
 
 _log = structlog.get_logger()
-
-
-def tcp_dialer(edge: str, settings: UplinkSettings) -> Dialer:
-    """Plain TCP through core/kafka; TLS and SASL will be other dialers."""
-    client = ClientSettings(request_timeout=settings.request_timeout)
-
-    async def dial(host: str, port: int) -> KafkaConnection:
-        return await KafkaConnection.dial(
-            host, port, client_id=f"headwater-{edge}", settings=client
-        )
-
-    return dial
 
 
 class Uplink:
@@ -80,7 +67,7 @@ class Uplink:
         )
         self._bootstrap = bootstrap
         self._store = store
-        self._plain_dial = dial or tcp_dialer(edge, settings)
+        self._plain_dial = dial or dialer(edge, settings)
         self._notified = asyncio.Event()
         self._lanes: dict[TopicPartition, Lane] = {}
         self._lanes_of: str | None = None

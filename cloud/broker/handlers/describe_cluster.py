@@ -16,7 +16,6 @@ _BROKERS = 1
 
 
 def handle(node: Node, asker: Asker, request: DescribeClusterRequest) -> Answer:
-    del asker
     if request.endpoint_type != _BROKERS:
         return DescribeClusterResponse(
             error_code=ErrorCode.INVALID_REQUEST, endpoint_type=request.endpoint_type
@@ -25,7 +24,8 @@ def handle(node: Node, asker: Asker, request: DescribeClusterRequest) -> Answer:
         cluster_id=node.shards.cluster.cluster_id,
         controller_id=node.membership.owner(CONTROLLER).node_id,
         brokers=[
-            DescribeClusterBroker(broker_id=member.node_id, host=member.host, port=member.port)
+            DescribeClusterBroker(broker_id=member.node_id, host=host, port=port)
             for member in node.membership.live()
+            for host, port in [member.address(asker)]
         ],
     )

@@ -19,9 +19,9 @@ _GROUP = 0
 
 def handle(node: Node, asker: Asker, request: FindCoordinatorRequest) -> Answer:
     if asker.version >= 4:
-        found = [_find(node, key, request.key_type) for key in request.coordinator_keys]
+        found = [_find(node, asker, key, request.key_type) for key in request.coordinator_keys]
         return FindCoordinatorResponse(coordinators=found)
-    one = _find(node, request.key, request.key_type)
+    one = _find(node, asker, request.key, request.key_type)
     return FindCoordinatorResponse(
         error_code=one.error_code,
         error_message=one.error_message,
@@ -31,12 +31,11 @@ def handle(node: Node, asker: Asker, request: FindCoordinatorRequest) -> Answer:
     )
 
 
-def _find(node: Node, key: str, key_type: int) -> Coordinator:
+def _find(node: Node, asker: Asker, key: str, key_type: int) -> Coordinator:
     if key_type != _GROUP:
         error = ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED
         message = "transactions are not supported"
         return Coordinator(key=key, node_id=-1, port=-1, error_code=error, error_message=message)
     owner = node.membership.owner(node.shards.cluster.shard_of_group(key))
-    return Coordinator(
-        key=key, node_id=owner.node_id, host=owner.host, port=owner.port, error_message=None
-    )
+    host, port = owner.address(asker)
+    return Coordinator(key=key, node_id=owner.node_id, host=host, port=port, error_message=None)

@@ -34,21 +34,23 @@ def handle(node: Node, asker: Asker, request: MetadataRequest) -> Answer:
     wants_all = request.topics is None or (asker.version == 0 and not request.topics)
     if wants_all:
         topics = [_describe(node, topic) for topic in node.shards.topics.values()]
-        return _response(node, topics)
+        return _response(node, asker, topics)
     asked = request.topics or ()
     may_create = request.allow_auto_topic_creation and node.settings.topics.auto_create
     if may_create and any(t.name and t.name not in node.shards.topics for t in asked):
-        return _create_and_answer(node, asked)
-    return _response(node, [_answer(node, topic) for topic in asked])
+        return _create_and_answer(node, asker, asked)
+    return _response(node, asker, [_answer(node, topic) for topic in asked])
 
 
-async def _create_and_answer(node: Node, asked: Sequence[MetadataRequestTopic]) -> MetadataResponse:
+async def _create_and_answer(
+    node: Node, asker: Asker, asked: Sequence[MetadataRequestTopic]
+) -> MetadataResponse:
     names = {t.name for t in asked if t.name and t.name not in node.shards.topics}
     made = await asyncio.gather(*(create_automatically(node, name) for name in names))
     failed = {
         name: creation.error for name, creation in zip(names, made, strict=True) if creation.error
     }
-    return _response(node, [_answer(node, topic, failed) for topic in asked])
+    return _response(node, asker, [_answer(node, topic, failed) for topic in asked])
 
 
 def _answer(
@@ -92,11 +94,12 @@ def _partition(node: Node, number: int, shard: int) -> MetadataResponsePartition
     )
 
 
-def _response(node: Node, topics: list[MetadataResponseTopic]) -> MetadataResponse:
+def _response(node: Node, asker: Asker, topics: list[MetadataResponseTopic]) -> MetadataResponse:
     return MetadataResponse(
         brokers=[
-            MetadataResponseBroker(node_id=member.node_id, host=member.host, port=member.port)
+            MetadataResponseBroker(node_id=member.node_id, host=host, port=port)
             for member in node.membership.live()
+            for host, port in [member.address(asker)]
         ],
         cluster_id=node.shards.cluster.cluster_id,
         controller_id=node.membership.owner(CONTROLLER).node_id,

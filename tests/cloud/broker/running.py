@@ -16,8 +16,9 @@ import msgspec
 import uvloop
 from prometheus_client import CollectorRegistry
 
-from headwater.cloud.broker.broker import Broker, BrokerOptions
+from headwater.cloud.broker.broker import Broker, BrokerOptions, TlsDoor
 from headwater.cloud.broker.settings import BrokerSettings
+from headwater.cloud.broker.tls import ServerTlsSettings
 from headwater.cloud.groups.settings import GroupSettings
 from headwater.core.batch import decode_batch, encode_batch, split_batches
 from headwater.core.clock import SystemClock
@@ -144,9 +145,12 @@ async def open_broker(
     groups: GroupSettings = GROUPS,
     shards: int = 1,
     port: int = 0,
+    tls: ServerTlsSettings | None = None,
     registry: CollectorRegistry | None = None,
 ) -> Broker:
+    door = TlsDoor(host="127.0.0.1", port=0, advertise_host="localhost", files=tls) if tls else None
     options = BrokerOptions(
+        tls=door,
         name="test-node",
         host="127.0.0.1",
         port=port,

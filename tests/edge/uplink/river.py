@@ -20,7 +20,7 @@ from headwater.core.kafka.schema import Message, Request
 from headwater.core.kafka.wire import WireCount
 from headwater.core.record import ADDRESS_HEADER, Record, StoredRecord, TopicPartition
 from headwater.core.units import Duration
-from headwater.edge.uplink import CursorStore, Uplink, UplinkSettings, UplinkStatus, tcp_dialer
+from headwater.edge.uplink import CursorStore, Uplink, UplinkSettings, UplinkStatus, dialer
 from headwater.edge.uplink.cluster import Cluster, Connection
 from headwater.edge.uplink.feeding import UplinkJournal
 
@@ -159,7 +159,7 @@ class River:
         self._settings = settings(**changes)
 
     def uplink(self, journal: UplinkJournal | None = None) -> Uplink:
-        plain = tcp_dialer(EDGE, self._settings)
+        plain = dialer(EDGE, self._settings)
 
         async def dial(host: str, port: int) -> Connection:
             return Breaking(await plain(host, port), self)
@@ -202,7 +202,7 @@ class River:
 
     async def stored(self, topic: str) -> dict[int, list[StoredRecord]]:
         """Everything the cluster holds of a topic, by cloud partition."""
-        plain = tcp_dialer("reader", self._settings)
+        plain = dialer("reader", self._settings)
         cluster = Cluster([("127.0.0.1", self.port)], plain, timeout_s=10.0, rng=random.Random(1))
         await cluster.connect()
         await cluster.refresh([topic])
