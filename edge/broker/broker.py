@@ -14,12 +14,14 @@ from ...core.clock import Clock
 from ..mqtt.packets import Connect
 from ..mqtt.reasons import Reason
 from ..streams import StreamTable
+from .book import Book
 from .client import Client
 from .deadlines import Deadlines
 from .fanout import Fanout
 from .gate import Gate
 from .journal import Committer, Journal
 from .lifetimes import Lifetimes, Observer
+from .moments import Moments
 from .peer import Peer
 from .routing import Router
 from .sessions import Session
@@ -44,6 +46,7 @@ class Broker:
         clock: Clock,
         rng: random.Random,
         observer: Observer | None = None,
+        moments: Moments | None = None,
     ) -> None:
         settings.check()
         self.settings = settings
@@ -53,12 +56,14 @@ class Broker:
         self.deadlines = Deadlines()
         self.fanout = Fanout(settings, self.tally, self)
         self.subscriptions = self.fanout.subscriptions
-        self.gate = Gate(journal, committer, self.fanout.deliver)
+        self.gate: Gate = Gate(journal, committer, self.fanout.deliver)
         self.sessions: dict[str, Session] = {}
         self.clients: set[Peer] = set()
         self.dirty: list[Peer] = []  # clients with gathered output
         self.paused: str | None = None  # why nobody is read
         self.access: Access | None = None  # None: nobody is asked who they are
+        self.moments = moments or Moments(clock, boot="", trusted=lambda: False)
+        self.book: Book = Book(journal, committer, self.moments)
         self._router = Router(streams, journal)
         self._journal = journal
         self._committer = committer
@@ -76,6 +81,7 @@ class Broker:
     def tick(self) -> None:
         self.now = self.clock.monotonic()
         self.deadlines.run(self.now)
+        self.book.tick(self.now)
         self._review_disk()
         self.flush()
 
@@ -134,10 +140,11 @@ class Broker:
         self.pause_all("shutting down")
 
     def close(self) -> None:
-        """Second half: say goodbye to everybody. Wills are published: the clients did not choose to go."""
+        """Second half: say goodbye to everybody. Wills are published: the clients did not choose to go.
+
+        Those with a delay wait on with their session, for the next start."""
         for client in tuple(self.clients):
             client.close(Reason.SERVER_SHUTTING_DOWN, "the broker is stopping")
-        self._lifetimes.close()
 
     # --- connections ------------------------------------------------------------------------------------------
 
@@ -161,7 +168,7 @@ class Broker:
         if access is not None and visitor is not None:
             admitted = access.admits(visitor, packet, lambda late: client.judged(packet, late))
             if not admitted:
-                client.hold_off()
+                client.hold_off(Pause.ACCESS)
                 return
         self.connect(client, packet)
 
@@ -179,6 +186,10 @@ class Broker:
     def connect(self, client: Client, packet: Connect) -> None:
         """CONNECT. Raises Violation with the reason for CONNACK."""
         self._lifetimes.connect(client, packet)
+
+    def adopt(self, session: Session) -> None:
+        """A session from before the restart."""
+        self._lifetimes.adopt(session)
 
     def gone(self, client: Peer, why: str) -> None:
         """The connection is over, for whatever reason; called once."""

@@ -29,6 +29,8 @@ from .routing import Routes
 from .sessions import Session
 from .transport import Pause, Transport
 
+_UNANSWERED = Pause.ACCESS | Pause.CONNECT
+
 
 class Client(Intake):
     __slots__ = ()
@@ -85,10 +87,18 @@ class Client(Intake):
             self._session.pump(self._broker.now)
         self._broker.flush()
 
-    def hold_off(self) -> None:
+    def hold_off(self, why: int) -> None:
         """Its CONNECT cannot be answered yet; what it sends meanwhile is kept, and it is not read."""
-        self._connection.hold_off()
-        self.pause(Pause.ACCESS)
+        if not self._paused & _UNANSWERED:
+            self._connection.hold_off()
+        self.pause(why)
+
+    def go_on(self, why: int) -> None:
+        """That reason is gone; where it was the last, what came after CONNECT is heard."""
+        self.resume(why)
+        if not self._paused & _UNANSWERED and self.transport is not None:
+            self._connection.go_on()
+            self.data_received(b"")
 
     def judged(self, packet: Connect, refusal: Violation | None) -> None:
         """The late answer to its CONNECT; then what it sent after it."""
@@ -104,9 +114,7 @@ class Client(Intake):
             self._broker.crashed(self, error)
             self.close(Reason.UNSPECIFIED_ERROR, "internal error")
         else:
-            self._connection.go_on()
-            self.resume(Pause.ACCESS)
-            self.data_received(b"")
+            self.go_on(Pause.ACCESS)
         self._broker.received()
 
     # --- packets in --------------------------------------------------------------------------------------------
@@ -138,8 +146,12 @@ class Client(Intake):
             session.acknowledge(packet, self._broker.now)
             return
         commit = session.incoming.pop(packet.packet_id, None)
+        if commit is not None:
+            # the identifier is free when PUBCOMP says so: a crash must not bring it back, or the next publish under it
+            # would be taken for a repetition
+            commit = max(commit, self._broker.book.released2(session, packet.packet_id))
         if commit is not None and commit > self._broker.gate.durable:
-            # released before we said PUBREC: nothing that says "I have it" goes out before the sync
+            # nor, where it was released before we said PUBREC, goes out before the sync what says "I have it"
             self._hold_for(commit, b"\x70\x02" + packet.packet_id.to_bytes(2, "big"))
             return
         reason = Reason.PACKET_IDENTIFIER_NOT_FOUND if commit is None else Reason.SUCCESS

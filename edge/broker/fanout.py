@@ -19,6 +19,8 @@ from ..mqtt.packets import (
 )
 from ..mqtt.reasons import Reason
 from ..mqtt.topics import SHARED_PREFIX
+from .book import Book
+from .gate import Gate
 from .messages import Message
 from .retained import Retained
 from .sessions import Delivery, Session
@@ -31,9 +33,11 @@ if TYPE_CHECKING:
 
 
 class Ticking(Protocol):
-    """Who has the time of the last tick."""
+    """The broker: who has the time of the last tick, the gate and the book."""
 
     now: float
+    gate: Gate
+    book: Book
 
 
 class Fanout:
@@ -56,23 +60,31 @@ class Fanout:
         identifier = identifiers[0] if identifiers else 0
         reasons: list[Reason] = []
         wanted: list[SubscriptionOptions] = []
+        made: list[tuple[SubscriptionOptions, int]] = []
         for options in packet.subscriptions:
             refusal = self._objection(session, options)
             if refusal is not None:
                 reasons.append(refusal)
                 continue
             is_new = self.subscriptions.add(session, options, identifier)
+            made.append((options, identifier))
             reasons.append(Reason(options.qos))
             handling = options.retain_handling
             if handling is RetainHandling.SEND or (
                 is_new and handling is RetainHandling.SEND_IF_NEW
             ):
                 wanted.append(options)
-        client.reply(Suback(packet_id=packet.packet_id, reasons=tuple(reasons)))
-        for options in wanted:
-            session.offer_retained(
-                self._retained_for(session, options, identifiers), self._time.now
-            )
+
+        def answer() -> None:
+            if session.link is not client:
+                return
+            client.reply(Suback(packet_id=packet.packet_id, reasons=tuple(reasons)))
+            for options in wanted:
+                session.offer_retained(
+                    self._retained_for(session, options, identifiers), self._time.now
+                )
+
+        self._time.gate.promise(self._time.book.subscribed(session, made), answer)
 
     def _objection(self, session: Session, options: SubscriptionOptions) -> Reason | None:
         if session.rights is not None and not session.rights.may_subscribe(options.filter):
@@ -102,7 +114,17 @@ class Fanout:
             else Reason.NO_SUBSCRIPTION_EXISTED
             for topic_filter in packet.filters
         )
-        client.reply(Unsuback(packet_id=packet.packet_id, reasons=reasons))
+        gone = [
+            topic_filter
+            for topic_filter, reason in zip(packet.filters, reasons, strict=True)
+            if reason is Reason.SUCCESS
+        ]
+
+        def answer() -> None:
+            if session.link is client:
+                client.reply(Unsuback(packet_id=packet.packet_id, reasons=reasons))
+
+        self._time.gate.promise(self._time.book.unsubscribed(session, gone), answer)
 
     def deliver(self, message: Message) -> None:
         """A message whose record is durable."""

@@ -20,6 +20,18 @@ class Waiter(Protocol):
     def release(self, commit: int) -> None: ...
 
 
+class Promise:
+    """Something said to one client when what it says is durable."""
+
+    __slots__ = ("_keep",)
+
+    def __init__(self, keep: Callable[[], None]) -> None:
+        self._keep = keep
+
+    def release(self, commit: int) -> None:
+        self._keep()
+
+
 class _Held:
     __slots__ = ("commit", "messages", "waiters")
 
@@ -73,6 +85,15 @@ class Gate:
             self._held.insert(index, _Held(commit))
             index += 1
         self._held[index - 1].waiters.append(waiter)
+
+    def promise(self, commit: int, keep: Callable[[], None]) -> None:
+        """Call `keep` when `commit`, the open one or an older one, is durable; now, where it is."""
+        if commit <= self.durable:
+            keep()
+        elif commit == self._journal.open_commit:
+            self.wait(Promise(keep))
+        else:
+            self.wait_for(Promise(keep), commit)
 
     def wait_message(self, message: Message) -> None:
         self._now_open().messages.append(message)

@@ -71,6 +71,9 @@ class Holding(Peer):
             return
         self._held += 1
 
+    def spoken(self) -> int | None:
+        return None if self._held else super().spoken()
+
     def _hold_for(self, commit: int, ack: bytes) -> None:
         """Keep one until `commit` is durable; the open one may stay open until somebody else publishes."""
         gate = self._broker.gate
@@ -118,7 +121,11 @@ class Holding(Peer):
         if self._out:
             self.send(data)
         else:
+            self._written += len(data)
             self.transport.write(data)
+        doubts = self._session.doubts if self._session is not None else None
+        if doubts is not None:
+            doubts.written(commit, self._written + self._out_bytes)
         if self._paused & Pause.WINDOW and self._held <= self.receive_maximum // 2:
             self.resume(Pause.WINDOW)
 

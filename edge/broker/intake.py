@@ -34,7 +34,8 @@ class Intake(Holding):
         published = broker.tally.published
         acks: list[bytes] = []
         unacknowledged = len(run)
-        early = 0
+        early = counted = 0
+        told = 0  # of the run's publishes at QoS 1, to what may come again
         for topic, payload, puback in run:
             route = known.get(topic)
             try:
@@ -47,6 +48,8 @@ class Intake(Holding):
             except (TopicRefused, Refused, Unavailable, Closed) as error:
                 if isinstance(error, Violation) and not isinstance(error, TopicRefused):
                     raise
+                told = self._doubt(run, told, len(acks) + early - counted) + (1 if puback else 0)
+                counted = early
                 # everything before it keeps its place in the order of acknowledgements
                 self._hold(acks)
                 published[1] += len(acks)
@@ -69,7 +72,18 @@ class Intake(Holding):
                 acks.append(puback)
         published[1] += len(acks) + early
         published[0] += unacknowledged - len(acks) - early
+        self._doubt(run, told, len(acks) + early - counted)
         self._hold(acks)
+
+    def _doubt(self, run: Run, first: int, count: int) -> int:
+        """Of a kept session's run, `count` publishes at QoS 1 from the `first` on were appended: until their PUBACK has
+        arrived they may come again. Returns the next one."""
+        session = self._session
+        if session is not None and session.doubts is not None and count:
+            at_least_once = [each for each in run if each[2]]
+            session.doubts.took(at_least_once[first : first + count])
+            self._broker.book.publishing(session)
+        return first + count
 
     def _offer(self, route: Route, payload: bytes, qos: int, offset: int) -> None:
         """Somebody may want it; where nobody does, the route remembers."""
@@ -102,6 +116,8 @@ class Intake(Holding):
             plain = b"\x50\x02" + packet.packet_id.to_bytes(2, "big")
             self._hold_pubrec(plain, session.incoming[packet.packet_id])
             return
+        if packet.dup and packet.qos == 1 and self._is_repetition(packet):
+            return
         try:
             route = routes.find(packet.topic.encode())
             headers = headers_of(route.headers, packet)
@@ -119,6 +135,8 @@ class Intake(Holding):
         passed = route.early is not None and route.early.passed and packet.qos < 2
         if route.early is not None and packet.qos == 2:
             route.early.hurry()
+        if packet.retain:
+            broker.book.retained(route.tp, offset)
         if packet.retain or broker.subscriptions.targets(packet.topic):
             message = Message.of(
                 forwarded(packet),
@@ -139,14 +157,34 @@ class Intake(Holding):
         )
         if self.receipts:
             answer = self._with_receipt(answer, route.tp, offset)
+        if packet.qos == 1 and session.doubts is not None:
+            session.doubts.took_publish(packet)
+            broker.book.publishing(session)
         if packet.qos == 1 and passed:
             self._pass(answer)
         elif packet.qos == 1:
             self._hold([answer])
         else:
             session.incoming[packet.packet_id] = commit
+            broker.book.received2(session, packet.packet_id)
             self._hold_pubrec(answer, commit)
             self._check_incoming(session)
+
+    def _is_repetition(self, packet: Publish) -> bool:
+        """Stored already, before the PUBACK was lost with the connection (doubts.py): acknowledged again, not stored."""
+        doubts = None if self._session is None else self._session.doubts
+        commit = None if doubts is None else doubts.repeated(packet)
+        if doubts is None or commit is None:
+            return False
+        self._broker.tally.repeated += 1
+        puback = b"\x40\x02" + packet.packet_id.to_bytes(2, "big")
+        newest = self._commit if self._acks else self._older[-1][0] if self._older else 0
+        if max(commit, newest) > self._broker.gate.durable:
+            self._hold_for(max(commit, newest), puback)  # in the order of the publishes
+        else:
+            self.send(puback)
+            doubts.answered(packet.packet_id, self._written + self._out_bytes)
+        return True
 
     def _with_receipt(self, plain: bytes, tp: TopicPartition, offset: int) -> bytes:
         """A PUBACK or PUBREC that says where the record lies; the plain one where the client takes none so large."""

@@ -10,9 +10,6 @@ from typing import Protocol
 
 from ...core.record import Headers, TopicPartition
 
-# Note kinds of this room (core/journal/files/FORMAT.md keeps the register).
-NOTE_PUBLISHES = 1
-
 
 class PartitionWriter(Protocol):
     @property
@@ -46,7 +43,11 @@ class Journal(Protocol):
         """More is waiting for the disk than its limit: stop reading sockets."""
 
     def writer(self, tp: TopicPartition, /) -> PartitionWriter: ...
-    def note(self, kind: int, payload: bytes, /) -> int: ...
+    def note(self, kind: int, payload: bytes, /) -> int:
+        """Opaque state into the open commit, whose number is returned. Kinds: notes.py."""
+
+    def before_seal(self, hook: Callable[[int], None], /) -> None:
+        """`hook(commit)` just before each commit is sealed: the last moment for a note of it."""
 
 
 class Committer(Protocol):

@@ -11,7 +11,7 @@ import random
 from typing import TYPE_CHECKING, Protocol
 
 from ...core.errors import HeadwaterError
-from ..mqtt.packets import Connect, Version
+from ..mqtt.packets import Connack, Connect, Version, Will
 from ..mqtt.reasons import Reason, Violation
 from .access.rules import Rights
 from .client import Client
@@ -20,6 +20,8 @@ from .negotiation import negotiate
 from .peer import Peer
 from .routing import Router
 from .sessions import Session
+from .settings import MqttSettings
+from .transport import Pause
 from .wills import Wills
 
 if TYPE_CHECKING:
@@ -39,6 +41,15 @@ class Observer(Protocol):
     def crashed(self, client: Client, error: Exception) -> None: ...
 
 
+def will_delay(will: Will, session: Session, settings: MqttSettings) -> float:
+    """Seconds from the end of the connection."""
+    return min(
+        float(will.properties.will_delay_interval or 0),
+        float(settings.will_delay_max),
+        session.expiry_s,  # [MQTT-3.1.3-9]: at the session's end at the latest
+    )
+
+
 class Lifetimes:
     __slots__ = ("_broker", "_committer", "_observer", "_rng", "_router", "_wills")
 
@@ -56,13 +67,7 @@ class Lifetimes:
         self._committer = committer
         self._rng = rng
         self._observer = observer
-        self._wills = Wills(broker.gate, router, broker.clock, broker.tally)
-
-    def close(self) -> None:
-        """The broker stops. Wills that still wait are published: their delay outlives us, their session does not."""
-        for session in self._broker.sessions.values():
-            if session.will is not None:
-                self._publish_will(session)
+        self._wills = Wills(broker.gate, router, broker.book, broker.clock, broker.tally)
 
     def watch(self, client: Client, now: float) -> None:
         """Connect time-out, then keep-alive at one and a half times ([MQTT-3.1.2-22]); each at its next tick."""
@@ -117,14 +122,36 @@ class Lifetimes:
         session.user, session.rights = client.user, rights
         session.settle()
         session.will = None  # [MQTT-3.1.3-9]: it came back before the delay was over
+        session.left = None
         connack = negotiate(client, packet, session, self._broker.settings, present=present)
         client.attach(session, self._router.routes(client_id, rights))
+        commit = self._broker.book.opened(session, fresh=not present, will=packet.will)
+        if commit <= self._broker.gate.durable:
+            self._open(client, packet, connack)
+        else:
+            client.writable = False  # nothing goes out before CONNACK
+            client.hold_off(Pause.CONNECT)
+            self._broker.gate.promise(commit, lambda: self._go_on(client, packet, connack))
+
+    def _go_on(self, client: Client, packet: Connect, connack: Connack) -> None:
+        """What CONNACK says of the session is durable."""
+        if client.transport is None:
+            return
+        client.writable = True
+        try:
+            self._open(client, packet, connack)
+        except Violation as violation:
+            client.close(violation.reason, str(violation))
+        else:
+            client.go_on(Pause.CONNECT)
+
+    def _open(self, client: Client, packet: Connect, connack: Connack) -> None:
         client.send(client.connection.accept(connack))
         client.will = packet.will
         if self._observer is not None:
             self._observer.connected(client, packet)
-        if present:
-            session.resend(self._broker.now)
+        if connack.session_present and client.session is not None:
+            client.session.resend(self._broker.now)
         self.watch(client, self._broker.now)
 
     def _identify(self, client: Client, packet: Connect) -> str:
@@ -168,25 +195,19 @@ class Lifetimes:
             will = client.will
             client.will = None
             if will is not None:
-                delay_s = min(
-                    float(will.properties.will_delay_interval or 0),
-                    float(self._broker.settings.will_delay_max),
-                    session.expiry_s,  # [MQTT-3.1.3-9]: at the session's end at the latest
-                )
+                delay_s = will_delay(will, session, self._broker.settings)
                 session.will = will
+                session.will_delay_s = delay_s
                 if delay_s > 0:
-                    due = self._broker.now + delay_s
-                    session.will_due = self._broker.deadlines.at(
-                        due, lambda _: self._will_due(session)
-                    )
+                    self._let_will_wait(session, delay_s)
                 else:
                     self._publish_will(session)
             if session.expiry_s <= 0:
                 self._end(session)
             else:
-                session.end_due = self._broker.deadlines.at(
-                    session.ends_at, lambda _: self._end(session)
-                )
+                self._broker.book.left(session)
+                self._committer.request()
+                self._let_expire(session)
         if self._observer is not None:
             self._observer.disconnected(client, why)
 
@@ -199,6 +220,34 @@ class Lifetimes:
             if isinstance(client, Client):
                 client.use(self._router.routes(session.client_id, session.rights))
 
+    def _let_will_wait(self, session: Session, delay_s: float) -> None:
+        due = self._broker.now + delay_s
+        session.will_due = self._broker.deadlines.at(due, lambda _: self._will_due(session))
+
+    def _let_expire(self, session: Session) -> None:
+        session.end_due = self._broker.deadlines.at(session.ends_at, lambda _: self._end(session))
+
+    def adopt(self, session: Session) -> None:
+        """A session that was here before the restart: what it waits for goes on waiting."""
+        left = session.left
+        away_s = 0.0 if left is None else self._broker.moments.elapsed_s(left)
+        if left is None:
+            # its connection ended with us, in no orderly way: since when is not known, so since now
+            session.left = self._broker.moments.now()
+            if session.will is not None:
+                session.will_delay_s = will_delay(session.will, session, self._broker.settings)
+        session.ends_at = self._broker.now + max(0.0, session.expiry_s - away_s)
+        if session.expiry_s <= away_s:
+            self._end(session)
+            return
+        self._let_expire(session)
+        if session.will is not None:
+            if session.will_delay_s > away_s:
+                self._let_will_wait(session, session.will_delay_s - away_s)
+            else:
+                self._publish_will(session)
+        self._broker.book.left(session)
+
     def _end(self, session: Session) -> None:
         """The session and all that hangs on it; a will that still waits is due ([MQTT-3.1.2-8])."""
         if self._broker.sessions.get(session.client_id) is not session:
@@ -206,12 +255,14 @@ class Lifetimes:
         del self._broker.sessions[session.client_id]
         session.settle()
         self._broker.subscriptions.remove_session(session)
+        self._broker.book.ended(session)
         if session.will is not None:
             self._publish_will(session)
 
     def _will_due(self, session: Session) -> None:
         if session.will is not None and session.link is None:
             self._publish_will(session)
+            self._broker.book.left(session)  # in the same commit: it is published once
 
     def _publish_will(self, session: Session) -> None:
         try:

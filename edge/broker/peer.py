@@ -6,6 +6,7 @@ The lowest of four layers of one object, each with a noun of its own: `Peer` (th
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ..mqtt.aliases import OutboundAliases
@@ -33,6 +34,7 @@ class Peer:
         "_routes",
         "_session",
         "_unread",
+        "_written",
         "aliases",
         "deadline",
         "heard_at",
@@ -41,6 +43,7 @@ class Peer:
         "receive_maximum",
         "surplus",
         "transport",
+        "unacknowledged",
         "version",
         "visitor",
         "will",
@@ -77,6 +80,8 @@ class Peer:
         self._unread = 0
         self._out: list[bytes] = []
         self._out_bytes = 0
+        self._written = 0  # bytes given to the transport
+        self.unacknowledged: Callable[[], int | None] | None = None
 
     @property
     def user(self) -> str | None:
@@ -118,9 +123,24 @@ class Peer:
         out = self._out
         if out:
             self._out = []
+            self._written += self._out_bytes
             self._out_bytes = 0
             if self.transport is not None:
                 self.transport.write(b"".join(out))
+
+    def spoken(self) -> int | None:
+        """Where in the bytes written all acknowledgements end; None while some wait."""
+        return self._written + self._out_bytes
+
+    def delivered(self) -> int | None:
+        """How many of the bytes written the peer's TCP has acknowledged; None: cannot be told.
+
+        `unacknowledged` may count more than was written here (TLS and WebSocket add their own): then fewer are believed.
+        """
+        if self.unacknowledged is None or self.transport is None:
+            return None
+        waiting = self.unacknowledged()
+        return None if waiting is None else self._written - waiting
 
     def fits(self, size: int) -> bool:
         return self._connection.fits(size)
@@ -179,6 +199,8 @@ class Peer:
                 self._broker.deadlines.at(self._broker.now + 5.0, lambda _: transport.abort())
 
     def _gone(self, why: str) -> None:
+        if self._session is not None and self._session.link is self:
+            self._broker.book.closing(self._session, self)
         self.transport = None
         self._out = []
         self._broker.gone(self, why)

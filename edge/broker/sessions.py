@@ -17,11 +17,13 @@ from typing import NamedTuple, Protocol
 
 from ..mqtt.aliases import OutboundAliases
 from ..mqtt.encoding import encode_packet
-from ..mqtt.packets import Acknowledgement, PacketType, Version, Will
+from ..mqtt.packets import Acknowledgement, PacketType, SubscriptionOptions, Version, Will
 from ..mqtt.reasons import Reason
 from .access.rules import Rights
 from .deadlines import Deadline
+from .doubts import Doubts
 from .messages import Message
+from .moments import Moment
 from .settings import MqttSettings, QueueFull
 from .tally import Tally
 
@@ -35,6 +37,8 @@ class Link(Protocol):
     aliases: OutboundAliases | None
 
     def send(self, data: bytes) -> None: ...
+    def delivered(self) -> int | None: ...
+    def spoken(self) -> int | None: ...
     def fits(self, size: int) -> bool: ...
     def overflow(self) -> None: ...
 
@@ -66,16 +70,20 @@ class Session:
         "_settings",
         "_tally",
         "client_id",
+        "doubts",
         "end_due",
         "ends_at",
         "expiry_s",
         "filters",
         "incoming",
+        "left",
         "link",
         "no_local",
+        "number",
         "rights",
         "user",
         "will",
+        "will_delay_s",
         "will_due",
     )
 
@@ -83,9 +91,12 @@ class Session:
         self.client_id = client_id
         self.user: str | None = None  # whose it is; None: of someone anonymous
         self.rights: Rights | None = None  # of that user under this identifier; None: everything
+        self.number = 0  # in the book; 0: not there, the session ends with its connection
         self.expiry_s = 0.0
+        self.left: Moment | None = None  # since when it has no connection
+        self.doubts: Doubts | None = None  # of a session in the book
         self.ends_at = 0.0  # while nobody is connected
-        self.filters: set[str] = set()
+        self.filters: dict[str, tuple[SubscriptionOptions, int]] = {}  # and identifier, 0: none
         self.no_local: set[str] = set()  # those of them that do not want what this client publishes
         # QoS 2 packet identifier -> number of the commit that holds its record
         self.incoming: dict[int, int] = {}
@@ -99,8 +110,25 @@ class Session:
         self._retained: deque[Iterator[Delivery]] = deque()
         # published when the session ends or the delay is over, unless the client returns before
         self.will: Will | None = None
+        self.will_delay_s = 0.0  # from `left`
         self.will_due: Deadline | None = None
         self.end_due: Deadline | None = None
+
+    @property
+    def kept(self) -> bool:
+        """It outlives its connection, and a restart."""
+        return self.expiry_s > 0
+
+    @property
+    def receive_maximum(self) -> int:
+        return self._settings.receive_maximum
+
+    def outbound_state(self) -> bytes:
+        """What is durable of its deliveries; the book notes it."""
+        return b""
+
+    def restore_outbound(self, state: bytes) -> None:
+        """Once, before it is bound to anything. `state`: what `outbound_state` gave, before a restart."""
 
     @property
     def queued(self) -> int:

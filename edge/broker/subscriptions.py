@@ -75,7 +75,7 @@ class Subscriptions:
         self.generation += 1
         since = self.generation if old is None else old.since
         node.subscriptions[session.client_id] = Subscription(session, options, identifier, since)
-        session.filters.add(options.filter)
+        session.filters[options.filter] = (options, identifier)
         (session.no_local.add if options.no_local else session.no_local.discard)(options.filter)
         self.count += is_new
         return is_new
@@ -92,7 +92,7 @@ class Subscriptions:
             node = child
         if not node.subscriptions or node.subscriptions.pop(session.client_id, None) is None:
             return False
-        session.filters.discard(topic_filter)
+        session.filters.pop(topic_filter, None)
         session.no_local.discard(topic_filter)
         for parent, level in reversed(path):
             assert parent.children is not None

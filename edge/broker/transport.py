@@ -24,3 +24,4 @@ class Pause:
     WRITE = 4  # it does not read what we write
     RATE = 8  # it publishes faster than its listener allows
     ACCESS = 16  # its password is being verified
+    CONNECT = 32  # its CONNACK waits for the disk

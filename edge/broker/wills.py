@@ -9,6 +9,7 @@ import msgspec
 
 from ...core.clock import Clock
 from ..mqtt.properties import NO_PROPERTIES
+from .book import Book
 from .gate import Gate
 from .messages import Message
 from .routing import Router
@@ -18,9 +19,10 @@ from .tally import Tally
 
 
 class Wills:
-    __slots__ = ("_clock", "_gate", "_router", "_tally")
+    __slots__ = ("_book", "_clock", "_gate", "_router", "_tally")
 
-    def __init__(self, gate: Gate, router: Router, clock: Clock, tally: Tally) -> None:
+    def __init__(self, gate: Gate, router: Router, book: Book, clock: Clock, tally: Tally) -> None:
+        self._book = book
         self._gate = gate
         self._router = router
         self._clock = clock
@@ -51,5 +53,7 @@ class Wills:
             tp=route.tp,
             offset=offset,
         )
+        if will.retain:
+            self._book.retained(route.tp, offset)
         self._gate.wait_message(message)
         self._tally.wills += 1

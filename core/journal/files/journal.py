@@ -84,6 +84,7 @@ class FileJournal(JournalReader):
             active.sequence if active else (sealed[-1] if sealed else 0),
             self.appender.position if active else 2**32 - 1,
         )
+        self._before_seal: list[Callable[[int], None]] = []
         self._writers: dict[TopicPartition, PartitionWriter] = {}
         ends = dict(self.appender.ends)
         for partition, reserved in self.appender.reserved.items():
@@ -212,12 +213,18 @@ class FileJournal(JournalReader):
         intake.bytes += len(payload) + RECORD_OVERHEAD
         return self.open_commit
 
+    def before_seal(self, hook: Callable[[int], None]) -> None:
+        """`hook(commit)` before each commit is sealed, never for an empty one: what it notes is part of the commit."""
+        self._before_seal.append(hook)
+
     def seal(self) -> Commit | None:
         """Everything appended so far, as one commit; None where there is nothing."""
         assert self._under_way is None, "a commit is under way"
         intake = self._intake
         if not intake.dirty and not intake.notes and not intake.renouncing:
             return None
+        for hook in self._before_seal:
+            hook(self.open_commit)
         commit = Commit(self.open_commit, self.appender)
         commit.bytes, intake.bytes = intake.bytes, 0
         commit.records, intake.records = intake.records, 0

@@ -55,7 +55,9 @@ class MemoryJournal:
         self.refusal: Exception | None = None
         self.early: set[str] = set()
         self.reserved = True
+        self.noted = False  # something, in the open commit
         self._durable_records = 0
+        self._before_seal: list[Callable[[int], None]] = []
         self._next: dict[TopicPartition, int] = {}
         self._listeners: list[Callable[[int], None]] = []
 
@@ -72,11 +74,15 @@ class MemoryJournal:
 
     def note(self, kind: int, payload: bytes, /) -> int:
         self.notes.append((kind, payload))
+        self.noted = True
         return self.open_commit
 
     @property
     def pending_bytes(self) -> int:
-        return len(self.stored) - self._durable_records
+        return len(self.stored) - self._durable_records + self.noted
+
+    def before_seal(self, hook: Callable[[int], None], /) -> None:
+        self._before_seal.append(hook)
 
     def request(self) -> None:
         self.requests += 1
@@ -86,6 +92,9 @@ class MemoryJournal:
 
     def seal(self) -> int:
         """The open commit goes to the disk; appends from now on are in the next one."""
+        for hook in self._before_seal:
+            hook(self.open_commit)
+        self.noted = False
         self.open_commit += 1
         return self.open_commit - 1
 
@@ -178,6 +187,7 @@ class Peer:
     """A client on the other side of a memory transport, speaking through the codec."""
 
     def __init__(self, bench: Bench, version: Version) -> None:
+        self._bench = bench
         self.version = version
         self.told: list[str] = []
         self.transport = MemoryTransport()
@@ -221,6 +231,7 @@ class Peer:
                 subscriptions=tuple(SubscriptionOptions(each, qos) for each in filters),
             )
         )
+        self._bench.keep_promises()
         return self.take()
 
     def lose(self) -> None:
@@ -248,6 +259,11 @@ class Bench:
 
     def sync(self) -> None:
         self.journal.complete(self.journal.seal())
+
+    def keep_promises(self) -> None:
+        """Where something was noted of a kept session, the disk says that it has it: then CONNACK or SUBACK comes."""
+        if self.journal.noted:
+            self.sync()
 
     def wait(self, seconds: float) -> None:
         """Time passes, tick by tick."""
@@ -281,6 +297,7 @@ class Bench:
                 properties=properties,
             )
         )
+        self.keep_promises()
         (connack,) = peer.take()[:1]
         assert isinstance(connack, Connack)
         assert connack.reason == 0, connack

@@ -24,7 +24,7 @@ class LoopJournal(MemoryJournal):
         asyncio.get_running_loop().call_soon(self._sync)
 
     def _sync(self) -> None:
-        if len(self.stored) > self._synced:
+        if len(self.stored) > self._synced or self.noted:
             self._synced = len(self.stored)
             self.complete(self.seal())
 

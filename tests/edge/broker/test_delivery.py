@@ -265,6 +265,7 @@ def test_a_kept_session_gets_what_came_while_it_was_away_in_order() -> None:
     bench.sync()
     back = bench.peer()
     back.send(Connect(version=Version.V5, client_id="s", clean_start=False, properties=KEPT))
+    bench.keep_promises()
     connack, first, *rest = back.take()
     assert getattr(connack, "session_present", None) is True
     assert isinstance(first, Publish)
@@ -284,6 +285,7 @@ def test_after_pubrec_only_pubrel_is_sent_again() -> None:
     subscriber.lose()
     back = bench.peer()
     back.send(Connect(version=Version.V5, client_id="s", clean_start=False, properties=KEPT))
+    bench.keep_promises()
     assert back.take()[1:] == [Acknowledgement(PacketType.PUBREL, 1)]
 
 
@@ -349,6 +351,7 @@ def test_what_expired_in_the_queue_is_not_delivered() -> None:
     bench.wait(10)
     back = bench.peer()
     back.send(Connect(version=Version.V5, client_id="s", clean_start=False, properties=KEPT))
+    bench.keep_promises()
     assert payloads(back.take()) == [b"later"]
 
 
@@ -420,6 +423,7 @@ def test_a_3_1_1_session_is_kept_where_clean_session_is_0() -> None:
     bench.connect("s", version=Version.V311, clean=False).lose()
     back = bench.peer(Version.V311)
     back.send(Connect(version=Version.V311, client_id="s", clean_start=False))
+    bench.keep_promises()
     assert back.take_raw() == bytes.fromhex("20020100")  # [MQTT-3.2.2-2]
 
 

@@ -1,0 +1,232 @@
+"""Which QoS 1 publishes of a session may come again although they are stored: those whose PUBACK may not have arrived.
+
+A client that did not see its PUBACK sends the PUBLISH again on its next connection, with DUP and under the same packet
+identifier; that one must not be stored twice. But once a PUBACK has arrived the identifier is free ([MQTT-4.3.2-5]),
+and a client that always takes the lowest free one sends every reading under identifier 1, often with the same payload
+("21.5"). If such a *new* message is lost on the way it, too, comes again with DUP, and it must not be swallowed. The two
+look alike; what separates them is whether our PUBACK arrived. So only what is *in doubt* is compared:
+
+  in doubt      stored, and its PUBACK not known to have arrived
+  evidence      the peer's TCP acknowledged the bytes of the PUBACK (`Transport.unacknowledged`); or the identifier was used
+                again without DUP; or, on the next connection, a publish without DUP was acknowledged and that arrived: the
+                client resends first what it misses, and did not resend this
+  a repetition  DUP, on a resumed session, an identifier in doubt, and the same content (topic, payload, properties, RETAIN)
+
+What cannot be told apart, and what is then done: docs/adr/0006-durable-sessions.md.
+
+An entry is ten bytes: packet identifier (big-endian) and eight of BLAKE2b over the content. Hashing waits for the seal of
+the commit, so that a publish costs one list entry until then, and nothing in sessions that are not kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from hashlib import blake2b
+
+import msgspec
+
+from ..mqtt.connection import Run
+from ..mqtt.packets import Publish
+from ..mqtt.properties import NO_PROPERTIES
+
+ENTRY_BYTES = 10
+_HASH_BYTES = 8
+
+
+class _Stored:
+    """What one commit stored. `position`: of the connection's bytes, after its last PUBACK; None: not written yet."""
+
+    __slots__ = ("commit", "first_time", "packed", "position")
+
+    def __init__(self, commit: int, packed: bytes = b"") -> None:
+        self.commit = commit
+        self.packed = packed
+        self.position: int | None = None
+        self.first_time = False  # holds a publish without DUP
+
+
+class Doubts:
+    """Of one kept session. Bounded: of more than `entries_max` the oldest are no longer doubted.
+
+    A client has at most its receive maximum of publishes unacknowledged, and those are its latest, because
+    acknowledgements come in order: the bound costs a client nothing that keeps to it.
+    """
+
+    __slots__ = (
+        "_answered",
+        "_carried",
+        "_carried_through",
+        "_count",
+        "_entries_max",
+        "_fresh",
+        "_proven",
+        "_stored",
+        "settled",
+    )
+
+    def __init__(self, entries_max: int) -> None:
+        self._entries_max = entries_max
+        self._stored: list[_Stored] = []
+        self._count = 0
+        self._fresh: list[tuple[bytes, bytes, int, bool]] = []  # topic, content, id, first time
+        # from earlier connections: packet identifier -> (hash, commit)
+        self._carried: dict[int, tuple[bytes, int]] = {}
+        self._carried_through = 0
+        self._answered: list[tuple[int, int]] = []  # position, packet identifier
+        self._proven: set[tuple[int, int]] = (
+            set()
+        )  # commit, packet identifier: the repetition's PUBACK arrived
+        self.settled = 0  # the highest commit of which nothing is in doubt any more
+
+    @property
+    def carries(self) -> bool:
+        """Something of an earlier connection is in doubt."""
+        return bool(self._carried)
+
+    @property
+    def open(self) -> bool:
+        """Something of this connection is in doubt: worth a look at what TCP says."""
+        return bool(self._stored) and self._stored[-1].commit > self._carried_through
+
+    # --- while it publishes ------------------------------------------------------------------------------------
+
+    def took(self, run: Run) -> None:
+        """Plain publishes that were just appended; QoS 0 among them is passed over."""
+        fresh = self._fresh
+        for topic, payload, puback in run:
+            if puback:
+                packet_id = puback[2] << 8 | puback[3]
+                fresh.append((topic, payload, packet_id, True))
+        if self._carried:
+            for entry in fresh:
+                self._carried.pop(entry[2], None)
+
+    def took_publish(self, packet: Publish) -> None:
+        """Any QoS 1 publish that was just appended."""
+        self._fresh.append(
+            (packet.topic.encode(), _content(packet), packet.packet_id, not packet.dup)
+        )
+        if not packet.dup:
+            self._carried.pop(packet.packet_id, None)
+
+    def repeated(self, packet: Publish) -> int | None:
+        """The commit that stored it already; None: it is new, or must be taken for new."""
+        found = self._carried.get(packet.packet_id)
+        if found is None or found[0] != _hash(packet.topic.encode(), _content(packet)):
+            return None
+        return found[1]
+
+    def answered(self, packet_id: int, position: int) -> None:
+        """The PUBACK of a repetition was written, and ends there."""
+        self._answered.append((position, packet_id))
+
+    # --- commits -----------------------------------------------------------------------------------------------
+
+    def seal(self, commit: int) -> bytes:
+        """What `commit` stored, packed; empty where it stored nothing of this session."""
+        fresh, self._fresh = self._fresh, []
+        stored = self._stored[-1] if self._stored else None
+        if stored is None or stored.commit != commit:
+            if not fresh:
+                return b""
+            stored = _Stored(commit)
+            self._stored.append(stored)
+        stored.packed += b"".join(
+            packet_id.to_bytes(2, "big") + _hash(topic, content)
+            for topic, content, packet_id, _ in fresh
+        )
+        stored.first_time |= any(first_time for _, _, _, first_time in fresh)
+        self._count += len(fresh)
+        self._bound()
+        return stored.packed
+
+    def _bound(self) -> None:
+        while self._count > self._entries_max and len(self._stored) > 1:
+            oldest = self._stored.pop(0)
+            self._count -= len(oldest.packed) // ENTRY_BYTES
+            self.settled = oldest.commit
+
+    def written(self, commit: int, position: int) -> None:
+        """The PUBACKs of `commit` and before are among the first `position` bytes of this connection."""
+        for stored in reversed(self._stored):
+            if stored.commit <= self._carried_through or stored.position is not None:
+                break
+            if stored.commit <= commit:
+                stored.position = position
+
+    def arrived(self, position: int) -> bool:
+        """The peer's TCP has the first `position` bytes; whether that settled anything."""
+        self._forget_answered(position)
+        reached = 0
+        moved_on = not self._carried
+        for index, stored in enumerate(self._stored):
+            if stored.commit <= self._carried_through:
+                continue
+            if stored.position is None or stored.position > position:
+                break
+            moved_on = moved_on or stored.first_time
+            reached = index + 1
+        if not reached or not moved_on:
+            return False
+        self.settled = self._stored[reached - 1].commit
+        self._count -= sum(len(each.packed) for each in self._stored[:reached]) // ENTRY_BYTES
+        del self._stored[:reached]
+        self._carried.clear()
+        self._proven.clear()
+        return True
+
+    def _forget_answered(self, position: int) -> None:
+        while self._answered and self._answered[0][0] <= position:
+            packet_id = self._answered.pop(0)[1]
+            found = self._carried.pop(packet_id, None)
+            if found is not None:
+                self._proven.add((found[1], packet_id))
+
+    # --- between connections -----------------------------------------------------------------------------------
+
+    def carry(self, commit: int) -> None:
+        """A connection of this session ended, or begins: what is in doubt now is compared from now on.
+
+        `commit`: the open one, to which what was appended last belongs.
+        """
+        self.seal(commit)
+        self._answered.clear()
+        self._carried = {
+            packet_id: (digest, stored.commit)
+            for stored in self._stored
+            for packet_id, digest in _entries(stored.packed)
+            if (stored.commit, packet_id) not in self._proven
+        }
+        self._carried_through = self._stored[-1].commit if self._stored else 0
+
+    def state(self) -> list[tuple[int, bytes]]:
+        """For the checkpoint; what is not sealed yet is noted with its commit."""
+        return [(stored.commit, stored.packed) for stored in self._stored]
+
+    def restore(self, state: list[tuple[int, bytes]]) -> None:
+        self._stored = [_Stored(commit, packed) for commit, packed in state]
+        self._count = sum(len(packed) for _, packed in state) // ENTRY_BYTES
+        self.carry(0)
+
+
+def _entries(packed: bytes) -> Iterator[tuple[int, bytes]]:
+    for start in range(0, len(packed) - ENTRY_BYTES + 1, ENTRY_BYTES):
+        yield (
+            int.from_bytes(packed[start : start + 2], "big"),
+            packed[start + 2 : start + ENTRY_BYTES],
+        )
+
+
+def _content(packet: Publish) -> bytes:
+    """The payload, and what else there may be: nothing for a plain publish, however it came in."""
+    properties = msgspec.structs.replace(packet.properties, topic_alias=None)
+    if properties == NO_PROPERTIES and not packet.retain:
+        return packet.payload
+    return packet.payload + b"\0" + msgspec.msgpack.encode((packet.retain, properties))
+
+
+def _hash(topic: bytes, content: bytes) -> bytes:
+    digest = blake2b(topic, digest_size=_HASH_BYTES)
+    digest.update(b"\0")  # no topic contains it
+    digest.update(content)
+    return digest.digest()
