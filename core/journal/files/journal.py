@@ -28,11 +28,10 @@ from ..reading import Arrival, Bounds, JournalReader, Position
 from . import names
 from .appender import Counters
 from .early import EarlyRule, EarlyWriter
-from .frames import Note, notes
+from .frames import Note
 from .index import SegmentMap
+from .noted import commit_before_segments, notes_since
 from .recovery import Recovery, RecoveryReport
-from .reservations import NOTE_RESERVED
-from .scan import Stretch, read_through, walk
 from .settings import FileJournalSettings
 from .shelf import Loss, OpenSegment, SegmentLost, Shelf
 from .writing import RECORD_OVERHEAD, Commit, Intake, PartitionWriter, seal_into
@@ -459,38 +458,20 @@ class FileJournal(JournalReader):
 
     def notes(self, since: int) -> Iterator[Note]:
         """Durable notes of commit `since` and later, in order."""
-        with self.shelf.lock:
-            wanted = [*self.shelf.sequences]
-            if self.shelf.active is not None:
-                wanted.append(self.shelf.active.sequence)
-        for sequence in wanted:
+        return notes_since(self.shelf, since, self.durable_commit)
+
+    def commit_before_segments(self, count: int) -> int:
+        """The first commit of the `count`-th last sealed segment: how far to look for notes without a checkpoint."""
+        return commit_before_segments(self.shelf, count)
+
+    def read_noted(self, partition: TopicPartition, offset: int) -> list[bytes]:
+        """The batch that holds a record which a note speaks of, retired or not; none where it is not there."""
+        while True:
             try:
-                yield from self._notes_of(sequence, since)
+                with self.shelf.lock:
+                    return self._collect(partition, offset, offset + 1, 1)
             except SegmentLost:
                 continue
-
-    def _notes_of(self, sequence: int, since: int) -> list[Note]:
-        with self.shelf.lock:
-            segment = self.shelf.segment(sequence)
-            footer = segment.footer
-            if footer is not None:
-                totals = footer.totals
-                if totals.notes == 0 or totals.last_commit < since:
-                    return []
-            self.shelf.batches(sequence)  # so that `end` is known
-            buffer = read_through(segment.file, segment.end or 0)
-            found: list[Note] = []
-            for header in walk(buffer, salt=segment.salt, sequence=sequence):
-                if (
-                    not isinstance(header, Stretch)
-                    and since <= header.commit <= self.durable_commit
-                ):
-                    found += [
-                        note
-                        for note in notes(buffer, header.position, header)
-                        if note.kind != NOTE_RESERVED
-                    ]
-            return found
 
     def take_losses(self) -> list[Loss]:
         """Damage met while reading since the last call, cut to what is not retired: to be declared as gap records."""
