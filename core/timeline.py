@@ -62,12 +62,12 @@ class Fix(NamedTuple):
 
     def bounds(self, boot_ms: int) -> tuple[int, int]:
         """Of the true offset at another boot time."""
-        slack = self.error_ms + drift(abs(boot_ms - self.boot_ms))
+        slack = self.error_ms + drift(boot_ms - self.boot_ms)
         return self.offset_ms - slack, self.offset_ms + slack
 
 
 def drift(distance_ms: int) -> int:
-    return -(-distance_ms * DRIFT_PPM // MILLION)
+    return -(-abs(distance_ms) * DRIFT_PPM // MILLION)
 
 
 def at_least(length_ms: int) -> int:
@@ -93,8 +93,9 @@ class Timeline:
             lengths[anchor.boot] = max(lengths.get(anchor.boot, 0), anchor.boot_ms)
             if anchor.is_fix:
                 found.append(Fix(anchor.boot_ms, anchor.offset_ms, anchor.error_ms))
-        for found in fixes.values():
-            found.sort()
+        for boot, found in fixes.items():
+            # one for each moment: of two, the later offset
+            fixes[boot] = list({fix.boot_ms: fix for fix in sorted(found)}.values())
         after = _forward(fixes, lengths)
         before = _backward(fixes, lengths)
         self._boots = {

@@ -4,6 +4,8 @@ readings       every record of every stream but internal ones (`_…`): address,
 <stream>       one per stream, its decoded columns; dead letters left out
 dead_letters   what could not be decoded, of all streams: why, and the bytes
 gaps           losses that an edge declared
+clocks         what edges' clocks said, and how far they were to be trusted
+<any>_repaired the same as `<any>`, with the time as well as it can be known now (repairing.py)
 edges          how far each edge's partitions are in the lake
 lake.<stream>  a table as it is, dead letters included
 """
@@ -12,9 +14,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from ...core.record import GAPS_STREAM
+from ...core.record import GAPS_STREAM, TIME_STREAM
 from .delta import Field, Snapshot
 from .positions import parse_edge
+from .repairing import SUFFIX, clock_statements, repaired_select
 
 _SQL_TYPES = {
     "string": "VARCHAR",
@@ -46,7 +49,8 @@ READINGS = (
     Field("error", "string"),
 )
 _DEAD = (*READINGS, Field("payload_raw", "binary"))
-_OWN_VIEWS = ("readings", "dead_letters", "gaps", "edges")
+_OWN_VIEWS = ("readings", "dead_letters", "gaps", "edges", "clocks", "clock_pieces")
+_MARK = Field("clock_mark", "string")
 _LAYOUT = "day"
 
 SCHEMA = "lake"
@@ -84,7 +88,36 @@ def view_statements(tables: Mapping[str, Snapshot], *, location: str, sql: str |
         f"CREATE VIEW gaps AS {_gaps(GAPS_STREAM in dead)}",
         f"CREATE VIEW edges AS {_edges(tables)}",
     ]
+    if sql is None or SUFFIX in sql.casefold() or "clock" in sql.casefold():
+        statements += _repaired(wanted, own, whole, readings)
     return statements
+
+
+def _repaired(
+    wanted: Mapping[str, Snapshot],
+    own: Mapping[str, str],
+    whole: Mapping[str, str],
+    readings: Iterable[str],
+) -> Iterator[str]:
+    known = TIME_STREAM in wanted and _ours(wanted[TIME_STREAM])
+    yield from clock_statements(f"{SCHEMA}.{quote(whole[TIME_STREAM])}" if known else None)
+    taken = {name.casefold() for name in (*_OWN_VIEWS, *own.values())}
+    for name, table in wanted.items():
+        if _ours(table):
+            view = quote(_free(f"{own[name]}{SUFFIX}", taken))
+            yield f"CREATE VIEW {view} AS {repaired_select(quote(own[name]), marked=_marked(table))}"
+    marked = {whole[name] for name, table in wanted.items() if _marked(table)}
+    parts = [_empty((*READINGS, _MARK))]
+    columns = ", ".join(quote(field.name) for field in READINGS)
+    for name in readings:
+        mark = quote(_MARK.name) if name in marked else "NULL::VARCHAR"
+        parts.append(f"SELECT {columns}, {mark} FROM {SCHEMA}.{quote(name)}")
+    union = f"({' UNION ALL '.join(parts)})"
+    yield f"CREATE VIEW readings{SUFFIX} AS {repaired_select(union, marked=True)}"
+
+
+def _marked(table: Snapshot) -> bool:
+    return _MARK in [Field(field.name, field.type) for field in table.schema.fields]
 
 
 def _may_mean(sql: str | None, name: str) -> bool:
@@ -92,6 +125,8 @@ def _may_mean(sql: str | None, name: str) -> bool:
     if sql is None:
         return True
     lowered = sql.casefold()
+    if name == TIME_STREAM and any(word in lowered for word in (SUFFIX, "clock")):
+        return True
     if any(word in lowered for word in ("readings", "dead_letters", "show", "schema", "duckdb_")):
         return True
     return name.casefold() in lowered or (name == GAPS_STREAM and "gaps" in lowered)
