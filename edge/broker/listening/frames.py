@@ -40,6 +40,7 @@ class Violated(Exception):
     def __init__(self, code: CloseCode, why: str) -> None:
         super().__init__(why)
         self.code = code
+        self.answer = close_frame(code)
 
 
 class Closed(Exception):
@@ -75,7 +76,7 @@ def unmask(data: bytes, mask: bytes) -> bytes:
 class Unframer:
     """Feed it what arrives; it gives MQTT's bytes. `answers` gathers what must be written (pongs)."""
 
-    __slots__ = ("_data", "_in_message", "_left", "_mask", "_opcode", "answers")
+    __slots__ = ("_data", "_in_message", "_left", "_mask", "_opcode", "answers", "end")
 
     def __init__(self) -> None:
         self._data = b""  # a header or a control frame that is not whole
@@ -84,13 +85,23 @@ class Unframer:
         self._opcode = _BINARY
         self._in_message = False  # a fragmented message is not finished
         self.answers: list[bytes] = []
+        self.end: Violated | Closed | None = None
 
     def feed(self, data: bytes) -> bytes:
-        """The payload that arrived. Raises Violated, Closed (then what came before them in `data` is lost on purpose)."""
+        """The payload that arrived. When `end` is set the WebSocket is over, and this was the last of it."""
+        if self.end is not None:
+            return b""
+        payloads: list[bytes] = []
+        try:
+            self._cut(data, payloads)
+        except (Violated, Closed) as end:
+            self.end = end
+        return payloads[0] if len(payloads) == 1 else b"".join(payloads)
+
+    def _cut(self, data: bytes, payloads: list[bytes]) -> None:
         if self._data:
             data = self._data + data
             self._data = b""
-        payloads: list[bytes] = []
         position = 0
         while position < len(data):
             if not self._left:
@@ -118,7 +129,6 @@ class Unframer:
                 self._left -= len(taken)
                 turn = len(taken) % 4
                 self._mask = self._mask[turn:] + self._mask[:turn]
-        return payloads[0] if len(payloads) == 1 else b"".join(payloads)
 
     def _header(self, data: bytes, position: int) -> int:
         """Reads one; where its payload begins, or -1 where it is not whole."""

@@ -126,7 +126,7 @@ class _OverTls:
 
 def _told(error: Exception) -> str:
     """A few words of our own or OpenSSL's, no data: they become the label of a metric."""
-    if isinstance(error, TimeoutError):
+    if isinstance(error, TimeoutError) or "longer than" in str(error):  # asyncio's and uvloop's way
         return "no handshake in time"
     reason = getattr(error, "reason", None)
     return str(reason).lower().replace("_", " ") if reason else "handshake broken off"

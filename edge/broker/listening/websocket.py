@@ -13,7 +13,7 @@ from collections.abc import Callable
 from ..client import Client
 from ..transport import Transport
 from .door import Visitor
-from .frames import CloseCode, Closed, Unframer, Violated, close_frame, frame
+from .frames import CloseCode, Unframer, close_frame, frame
 from .upgrade import BadHandshake, Upgrade
 
 # Pongs and other bytes that a client has not read; a flood of pings ends here.
@@ -71,18 +71,12 @@ class WebSocket:
             data = self._shake_hands(data)
             if self._upgrade is not None or not data:
                 return
-        try:
-            payload = self._unframer.feed(data)
-        except Violated as violated:
-            self._close_with(close_frame(violated.code))
-            return
-        except Closed as closed:
-            self._close_with(closed.answer)
-            return
-        finally:
-            self._answer()
+        payload = self._unframer.feed(data)
+        self._answer()
         if payload and self._client is not None:
             self._client.data_received(payload)
+        if self._unframer.end is not None:
+            self._close_with(self._unframer.end.answer)
 
     def eof_received(self) -> bool:
         if self._client is not None:
