@@ -80,7 +80,7 @@ def _paho_life(protocol: int, port: int) -> None:
     client.on_subscribe = lambda *_: subscribed.set()
 
     def taken(_client: object, _data: object, message: paho.MQTTMessage) -> None:
-        got.append(message.payload)
+        got.append(bytes(message.payload))
         if len(got) == 4:
             done.set()
 
