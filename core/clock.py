@@ -37,6 +37,11 @@ class KnownTime(Protocol):
         """Milliseconds since the epoch; at least the floor."""
 
 
+def utc_offset_s(wall_ms: int) -> int:
+    """How far this machine's local time is ahead of UTC at that time, in seconds."""
+    return time.localtime(wall_ms / 1000).tm_gmtoff
+
+
 class SystemClock:
     def wall_ms(self) -> int:
         return time.time_ns() // 1_000_000

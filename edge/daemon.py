@@ -235,18 +235,17 @@ async def _drain(edge: Edge) -> None:
 
 def _make_uplink(edge: Edge, table: StreamTable) -> Uplink:
     # only now: an edge without an uplink carries no Kafka protocol in its memory
-    from .uplink.cursor import CursorStore
-    from .uplink.uplink import Uplink
+    from .uplink.making import Surroundings, make_uplink
 
-    settings, outside = edge.settings, edge.outside
-    uplink = Uplink(
+    settings, (disk, clock, rng) = edge.settings, edge.outside
+    uplink = make_uplink(
         edge.journal,
         settings.uplink_options,
+        Surroundings(disk, clock, edge.anchoring.keeper, rng, SysRoot()),
         edge=edge.name,
         bootstrap=settings.bootstrap,
-        store=CursorStore(outside.disk, f"{settings.data_dir}/uplink", log_id=edge.journal.log_id),
-        clock=outside.clock,
-        rng=outside.rng,
+        is_tls=settings.uplink_is_tls,
+        directory=f"{settings.data_dir}/uplink",
         on_refused=edge.gaps.refused,
         priorities={stream.name: stream.settings.priority for stream in table.streams.values()},
     )
