@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from ...core.errors import HeadwaterError
 from ..mqtt.packets import Connack, Connect, Version, Will
 from ..mqtt.reasons import Reason, Violation
+from ..mqtt.topics import is_ours
 from .access.rules import Rights
 from .client import Client
 from .journal import Committer
@@ -179,8 +180,8 @@ class Lifetimes:
         will = packet.will
         if will is None:
             return
-        if will.topic.startswith("$"):
-            raise Violation(Reason.TOPIC_NAME_INVALID, "a will must not be published to $ topics")
+        if is_ours(will.topic):
+            raise Violation(Reason.TOPIC_NAME_INVALID, f"a will to {will.topic[:80]!r}")
         if rights is not None and not rights.may_write(will.topic):
             raise Violation(Reason.NOT_AUTHORIZED, f"a will to {will.topic[:80]!r}")
 

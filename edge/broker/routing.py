@@ -10,7 +10,7 @@ from __future__ import annotations
 from ...core.errors import Closed, Refused
 from ...core.record import Headers, TopicPartition
 from ..mqtt.reasons import Reason, Violation
-from ..mqtt.topics import decode_topic_name
+from ..mqtt.topics import decode_topic_name, is_ours
 from ..streams import StreamTable
 from .access.rules import Rights
 from .journal import Journal, PartitionWriter
@@ -106,8 +106,8 @@ class Routes:
         return route
 
     def _work_out(self, topic: str) -> Route:
-        if topic[0] == "$":
-            raise TopicRefused(topic)  # section 4.7.2: the server's own
+        if is_ours(topic):
+            raise TopicRefused(topic)
         tp, key, headers = self.streams.match(topic).place(topic, self._client_id)
         return Route(topic, tp, self._journal.writer(tp), key, headers)
 

@@ -1,13 +1,13 @@
 """Topic aliases towards one client (MQTT 5.0, section 3.3.2.3.4): a long topic is written once, then two bytes stand for it.
 
 The client says how many it holds; first come, first served, until they are used up, for the life of the connection
-([MQTT-3.3.2-7]). An alias costs three bytes in each packet, so a topic that is hardly longer gets none.
+([MQTT-3.3.2-7]). An alias costs three bytes in each packet, so a topic that is no longer gets none.
 """
 
 from __future__ import annotations
 
-# Below it an alias saves less than the arithmetic of it is worth.
-TOPIC_BYTES_MIN = 8
+# Of this length it saves one byte.
+TOPIC_BYTES_MIN = 4
 
 
 class OutboundAliases:

@@ -33,7 +33,15 @@ from .packets import (
     Version,
 )
 from .properties import NO_PROPERTIES, Properties
-from .reasons import RETURN_CODES, Reason, Violation, malformed, protocol_error
+from .reasons import (
+    RETURN_CODES,
+    Reason,
+    Violation,
+    in_connack,
+    in_disconnect,
+    malformed,
+    protocol_error,
+)
 from .scan import scan_publishes
 
 Run = list[tuple[bytes, bytes, bytes]]
@@ -244,8 +252,10 @@ class ServerConnection:
             if detail:
                 properties = Properties(reason_string=detail[:REASON_STRING_MAX])
             if state is State.OPEN:
-                return self.encode(Disconnect(reason=reason, properties=properties)) or b""
-            return self.encode(Connack(reason=reason, properties=properties)) or b""
+                last: Packet = Disconnect(reason=in_disconnect(reason), properties=properties)
+            else:
+                last = Connack(reason=in_connack(reason), properties=properties)
+            return self.encode(last) or b""
         if state is State.AWAITING_CONNECT and reason in RETURN_CODES:
             return encode_packet(Connack(reason=reason), self.version)
         return b""

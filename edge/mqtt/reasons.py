@@ -85,6 +85,38 @@ RETURN_CODES = {
 }
 
 
+# MQTT 5, tables 3-1 and 3-10: what a server may say in CONNACK ([MQTT-3.2.2-8]) and in DISCONNECT ([MQTT-3.14.2-1]).
+_IN_CONNACK = frozenset(
+    (0x00, *range(0x80, 0x8B), 0x8C, 0x90, 0x95, 0x97, *range(0x99, 0x9E), 0x9F)
+)
+_IN_DISCONNECT = frozenset((0x00, *range(0x80, 0xA3))) - {
+    *range(0x84, 0x87),
+    *(0x88, 0x8A, 0x8C, 0x91, 0x92),
+}
+
+
+def in_connack(reason: Reason) -> Reason:
+    """The reason, or the nearest that CONNACK has a word for."""
+    if reason in _IN_CONNACK:
+        return reason
+    return (
+        Reason.SERVER_UNAVAILABLE
+        if reason is Reason.SERVER_SHUTTING_DOWN
+        else Reason.UNSPECIFIED_ERROR
+    )
+
+
+def in_disconnect(reason: Reason) -> Reason:
+    """The reason, or the nearest that DISCONNECT has a word for."""
+    if reason in _IN_DISCONNECT:
+        return reason
+    return (
+        Reason.NOT_AUTHORIZED
+        if reason in {Reason.BAD_USER_NAME_OR_PASSWORD, Reason.BANNED}
+        else Reason.UNSPECIFIED_ERROR
+    )
+
+
 class Violation(Refused):
     """The peer broke the protocol: this one connection is closed with `reason`, nothing else is touched."""
 

@@ -12,6 +12,8 @@ from .reasons import malformed
 
 # [MQTT-4.7.3-3]: a UTF-8 string, so 65,535 bytes at most; the length prefix sees to that
 SHARED_PREFIX = "$share/"
+# First levels that belong to servers. Others that begin with $ are used by devices ($aws/…), and are topics like any.
+_OURS = ("$SYS", "$share")
 
 
 def check_topic_name(topic: str) -> str:
@@ -23,6 +25,11 @@ def check_topic_name(topic: str) -> str:
     if "\0" in topic:
         raise malformed("a topic name must not hold U+0000")
     return topic
+
+
+def is_ours(topic: str) -> bool:
+    """A topic that clients may subscribe to and not publish to (section 4.7.2)."""
+    return topic[0] == "$" and topic.partition("/")[0] in _OURS
 
 
 def decode_topic_name(raw: bytes) -> str:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from headwater.edge.broker.settings import MqttSettings
 from headwater.edge.mqtt.packets import Version
+from headwater.edge.mqtt.reasons import Reason
 
 from ..harness import Bench, split_frames
 from .wire import (
@@ -31,7 +30,6 @@ from .wire import (
     publish,
     subscribe,
     text,
-    unsubscribe,
 )
 
 
@@ -250,6 +248,29 @@ def test_the_newcomer_has_the_identifier(version: Version) -> None:
     assert second.say(PINGREQ) == other.say(PINGREQ) == PINGRESP
 
 
+@covers(v5="3.2.2-8 3.14.2-1")
+@pytest.mark.parametrize("reason", Reason)
+def test_whatever_the_reason_connack_and_disconnect_have_a_word_for_it(reason: Reason) -> None:
+    """Tables 3-1 and 3-10 of the specification, the server's column."""
+    connack_codes = (0x00, *range(0x80, 0x8B), 0x8C, 0x90, 0x95, 0x97, *range(0x99, 0x9E), 0x9F)
+    disconnect_codes = {
+        0x00,
+        *range(0x80, 0x84),
+        0x87,
+        0x89,
+        0x8B,
+        *range(0x8D, 0x91),
+        *range(0x93, 0xA3),
+    }
+    for data, codes in ((b"", connack_codes), (connect(V5), disconnect_codes)):
+        wire = Wire(Bench(), V5)
+        wire.say(data)
+        connection = wire.peer.client.connection
+        connection.version = V5
+        farewell = connection.farewell(reason)
+        assert farewell[2 if data else 3] in codes if len(farewell) > 2 else reason == 0
+
+
 # --- sessions -----------------------------------------------------------------------------------------------------
 
 
@@ -385,111 +406,3 @@ def test_disconnect_closes_discards_the_will_and_ends_what_is_said(version: Vers
     assert wire.closed
     bench.wait(5)
     assert bench.journal.stored == []
-
-
-# --- wills --------------------------------------------------------------------------------------------------------
-
-
-def will(version: Version, qos: int = 0, retain: int = 0, delay: int = 0) -> dict[str, Any]:
-    properties = props(version, b"\x18" + delay.to_bytes(4, "big") if delay else b"")
-    rest = properties + text(b"w") + text(b"gone")
-    return {"flags": 6 | qos << 3 | retain << 5, "rest": rest}
-
-
-@both
-@pytest.mark.parametrize("retain", [0, 1])
-@pytest.mark.parametrize("qos", [0, 1, 2])
-@covers(
-    v4="3.1.2-8 3.1.2-10 3.1.2-16 3.1.2-17",
-    v5="3.1.2-7 3.1.2-8 3.1.2-10 3.1.2-12 3.1.2-14 3.1.2-15",
-)
-def test_a_will_is_published_once_at_its_qos(version: Version, qos: int, retain: int) -> None:
-    bench = Bench()
-    watcher = opened(bench, version, b"watcher")
-    watcher.say(subscribe(version, (b"w", 2)))
-    opened(bench, version, **will(version, qos, retain)).lose()
-    ((first, body),) = watcher.frames()
-    assert (first >> 1 & 3, first & 1) == (qos, 0)
-    assert body.endswith(b"gone")
-    bench.wait(5)
-    assert watcher.hear() == b""
-    late = opened(bench, version, b"late").say(subscribe(version, (b"w", 0)))
-    assert late.endswith(b"gone") is bool(retain)
-
-
-@both
-@pytest.mark.parametrize("end", ["violation", "silence", "taken over", "lost"])
-@covers(v4="3.1.2-8 3.1.2-24", v5="3.1.2-8 3.1.2-22")
-def test_every_end_but_disconnect_publishes_the_will(version: Version, end: str) -> None:
-    bench = Bench()
-    wire = opened(bench, version, keep_alive=10, **will(version))
-    if end == "violation":
-        wire.say(b"\x00\x00")
-    elif end == "silence":
-        bench.wait(17)
-    elif end == "taken over":
-        opened(bench, version)
-    else:
-        wire.lose()
-    assert wire.closed or end == "lost"
-    assert bench.journal.values == [b"gone"]
-
-
-@both
-@covers(v4="3.1.2-12")
-def test_without_a_will_nothing_is_published(version: Version) -> None:
-    bench = Bench()
-    opened(bench, version).lose()
-    assert bench.journal.stored == []
-
-
-@covers(v5="3.1.2-8")
-def test_disconnect_with_0x04_publishes_the_will() -> None:
-    bench = Bench()
-    opened(bench, V5, **will(V5)).say(b"\xe0\x01\x04")
-    assert bench.journal.values == [b"gone"]
-
-
-@covers(v5="3.1.3-9 3.1.2-8")
-@pytest.mark.parametrize("back", [False, True])
-def test_the_will_waits_for_its_delay_and_is_not_sent_to_who_returns(back: bool) -> None:
-    bench = Bench()
-    more = {**will(V5, delay=10), "properties": b"\x11\0\0\0\x64"}
-    opened(bench, V5, **more).lose()
-    bench.wait(8)
-    assert bench.journal.stored == []
-    if back:
-        opened(bench, V5, flags=0)
-    bench.wait(4)
-    assert bench.journal.values == ([] if back else [b"gone"])
-
-
-@covers(v5="3.1.3-9")
-def test_the_will_does_not_outlive_its_session() -> None:
-    bench = Bench()
-    opened(bench, V5, **{**will(V5, delay=100), "properties": b"\x11\0\0\0\x05"}).lose()
-    bench.wait(6)
-    assert bench.journal.values == [b"gone"]
-
-
-@covers(v5="3.1.3-10 3.3.2-18")
-def test_the_wills_user_properties_keep_their_order() -> None:
-    bench = Bench()
-    watcher = opened(bench, V5, b"watcher")
-    watcher.say(subscribe(V5, (b"w", 0)))
-    pairs = b"".join(b"\x26" + text(b"n") + text(value) for value in (b"2", b"1", b"2"))
-    opened(bench, V5, flags=6, rest=props(V5, pairs) + text(b"w") + text(b"x")).lose()
-    assert watcher.hear() == packet(0x30, text(b"w"), props(V5, pairs), b"x")
-
-
-@both
-@covers(v4="3.10.4-6 3.8.4-4", v5="3.10.4-6 3.8.4-5 3.11.3-1 3.11.3-2 3.9.3-1 3.9.3-2")
-def test_many_filters_have_one_answer_in_their_order(version: Version) -> None:
-    wire = opened(Bench(), version)
-    (suback,) = wire.frames(subscribe(version, (b"a", 2), (b"b", 0), (b"c", 1)))
-    assert suback[1].endswith(b"\x02\x00\x01")
-    (unsuback,) = wire.frames(unsubscribe(version, b"a", b"none", b"c"))
-    assert unsuback == (0xB0, number(1) + (b"\0\x00\x11\x00" if version is V5 else b""))
-    assert wire.say(publish(version, b"a"), publish(version, b"b"), publish(version, b"c")) == (
-        publish(version, b"b")
-    )

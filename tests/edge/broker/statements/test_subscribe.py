@@ -18,6 +18,7 @@ from .wire import (
     both,
     covers,
     expect_refused,
+    number,
     opened,
     packet,
     publish,
@@ -137,12 +138,16 @@ def test_a_subscriber_gets_what_its_filter_matches_and_nothing_else(
 @covers(v4="4.7.2-1", v5="4.7.2-1")
 def test_wildcards_do_not_match_topics_that_begin_with_dollar(version: Version) -> None:
     bench = Bench()
-    subscriptions = bench.broker.subscriptions
     wire = opened(bench, version)
     wire.say(subscribe(version, (b"#", 0), (b"+/a", 0), (b"+/#", 0)))
+    retained = publish(version, b"$dev/a", flags=1)
+    assert wire.say(publish(version, b"$dev/a"), retained) == b""
+    assert len(bench.journal.stored) == 2
+    assert wire.frames(subscribe(version, (b"#", 0)))[1:] == []
+    assert wire.say(subscribe(version, (b"$dev/+", 0))).endswith(retained)
+    assert wire.say(publish(version, b"$dev/a")) == publish(version, b"$dev/a")
+    subscriptions = bench.broker.subscriptions
     assert subscriptions.matching("$SYS/a") == []
-    wire.say(subscribe(version, (b"$SYS/#", 0), (b"$SYS/+", 0)))
-    assert len(subscriptions.matching("$SYS/a")) == 2
 
 
 @both
@@ -365,3 +370,16 @@ def test_a_replaced_subscription_has_the_new_identifier() -> None:
         assert wire.say(publish(V5)) == packet(
             0x30, text(b"a"), bytes((len(identifier),)), identifier, b"x"
         )
+
+
+@both
+@covers(v4="3.10.4-6 3.8.4-4", v5="3.10.4-6 3.8.4-5 3.11.3-1 3.11.3-2 3.9.3-1 3.9.3-2")
+def test_many_filters_have_one_answer_in_their_order(version: Version) -> None:
+    wire = opened(Bench(), version)
+    (suback,) = wire.frames(subscribe(version, (b"a", 2), (b"b", 0), (b"c", 1)))
+    assert suback[1].endswith(b"\x02\x00\x01")
+    (unsuback,) = wire.frames(unsubscribe(version, b"a", b"none", b"c"))
+    assert unsuback == (0xB0, number(1) + (b"\0\x00\x11\x00" if version is V5 else b""))
+    assert wire.say(publish(version, b"a"), publish(version, b"b"), publish(version, b"c")) == (
+        publish(version, b"b")
+    )
