@@ -48,6 +48,7 @@ from .settings import EdgeSettings
 from .streams import Durability, StreamTable, WhenFull
 from .timekeeping import Anchoring, make_timekeeper
 from .visits import Visits
+from .volatile import TURN_S, Tails, without_sent
 
 if TYPE_CHECKING:
     from .uplink.uplink import Uplink
@@ -143,6 +144,8 @@ async def _serve(
             group.create_task(_keep_retention(edge), name="retention"),
             group.create_task(edge.anchoring.run(), name="time"),
         ]
+        if edge.journal.volatile:
+            tasks.append(group.create_task(_keep_volatile(edge), name="volatile"))
         if edge.uplink is not None:
             tasks.append(group.create_task(edge.uplink.run(), name="uplink"))
         if manager.watchdog_s is not None:
@@ -205,11 +208,11 @@ async def open_edge(
             entrance=Entrance(settings, broker, journal, visits, outside.clock),
             anchoring=anchoring,
         )
+        if settings.bootstrap:
+            edge.uplink = _make_uplink(edge, table)
         _report_recovery(edge)
         stack.push_async_callback(_drain, edge)
         await edge.entrance.listeners.start()
-        if settings.bootstrap:
-            edge.uplink = _make_uplink(edge, table)
         http = optional_address(settings.http, key="edge.http")
         if http is not None:
             await _open_admin(edge, stack, http)
@@ -283,7 +286,8 @@ def _report_recovery(edge: Edge) -> None:
     if report.losses:
         edge.gaps.declare(report.losses, GapReason.DAMAGE)
     if report.volatile:
-        edge.gaps.declare(report.volatile, GapReason.VOLATILE)
+        sent = {} if edge.uplink is None else edge.uplink.progress
+        edge.gaps.declare(without_sent(report.volatile, sent), GapReason.VOLATILE)
 
 
 def _announce(edge: Edge, manager: ServiceManager) -> None:
@@ -349,7 +353,12 @@ async def _keep_retention(edge: Edge) -> None:
 def early_rules(table: StreamTable) -> dict[str, EarlyRule]:
     """The streams that do not wait for the disk."""
     return {
-        stream.name: EarlyRule(float(stream.settings.interval))
+        stream.name: EarlyRule(
+            float(stream.settings.interval),
+            int(stream.settings.memory_bytes) // stream.partitions
+            if stream.settings.durability is Durability.MEMORY
+            else None,
+        )
         for stream in table.streams.values()
         if stream.settings.durability is not Durability.SYNC
     }
@@ -369,6 +378,16 @@ def retention_rules(table: StreamTable) -> dict[str, StreamRetention]:
         )
         for stream in table.streams.values()
     }
+
+
+async def _keep_volatile(edge: Edge) -> None:
+    tails = Tails(edge.journal, edge.outside.clock)
+    while True:
+        await asyncio.sleep(TURN_S)
+        if edge.uplink is not None:
+            edge.uplink.notify()
+        if tails.turn({} if edge.uplink is None else edge.uplink.progress):
+            edge.committer.request()
 
 
 async def _watchdog(edge: Edge, manager: ServiceManager) -> None:

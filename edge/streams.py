@@ -23,7 +23,7 @@ import msgspec
 
 from ..core.errors import Misconfigured, Refused
 from ..core.record import TOPIC_HEADER, Headers, TopicPartition, check_name
-from ..core.units import ByteSize, Duration
+from ..core.units import KIB, MIB, ByteSize, Duration
 from .mqtt.reasons import Violation
 from .mqtt.topics import SHARED_PREFIX, check_topic_filter, matches
 
@@ -71,6 +71,9 @@ class StreamSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     interval: Duration = Duration(1)
     """Of streams that are not sync: how long an acknowledged record may be in memory only. A sync costs 4 KiB of flash and
     more; at 1s that is 350 MB a day, at 10s a tenth."""
+    memory_bytes: ByteSize = ByteSize(MIB)
+    """Of memory streams, all partitions together: what is held unwritten at most. A minute of a hundred 100-byte readings
+    a second; half full it is written, so that a link that is slow costs flash and not readings."""
     when_full: WhenFull = WhenFull.REFUSE
     """Refuse: what was acknowledged is never given up unless the owner said so."""
     priority: int = 4
@@ -106,6 +109,10 @@ class Stream:
             )
         if not 0.01 <= settings.interval <= 86_400:
             raise Misconfigured(f"stream {settings.name!r}: interval must be 10ms to 1d")
+        if settings.memory_bytes < 64 * KIB * settings.partitions:
+            raise Misconfigured(
+                f"stream {settings.name!r}: memory_bytes must be at least 64KiB for each partition"
+            )
         if not 0 <= settings.priority <= 9:
             raise Misconfigured(f"stream {settings.name!r}: priority must be 0 to 9")
         self._render = _compile_key(settings.name, settings.key)

@@ -92,8 +92,7 @@ class EarlyWriter(PartitionWriter):
         if reserved is not None and not self._ended:
             self.reserved = reserved.end
 
-    def renounce(self) -> Reserved:
-        """At an orderly stop: nothing is reserved from here on, and every further append is held."""
+    def stop(self) -> None:
+        """An orderly stop begins: every further append is held, and the next commit takes all."""
         self._ended = True
-        self.reserved = self._asked = self.next_offset
-        return super().renounce()
+        self.reserved = 0

@@ -18,22 +18,21 @@ import random
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
 
-from ...batch import validate_batch
 from ...belief import NO_STAMP, Stamp
 from ...clock import Clock
 from ...disk import Disk, Lock
-from ...errors import Closed, Corrupt, Missing, OffsetOutOfRange, Refused, Unavailable
+from ...errors import Closed, Missing, OffsetOutOfRange, Refused
 from ...record import Record, TopicPartition
 from ..reading import Arrival, Bounds, JournalReader, Position
 from . import names
 from .appender import Counters
 from .early import EarlyRule, EarlyWriter
 from .frames import Note
-from .index import SegmentMap
 from .noted import commit_before_segments, notes_since
 from .recovery import Recovery, RecoveryReport
 from .settings import FileJournalSettings
 from .shelf import Loss, OpenSegment, SegmentLost, Shelf
+from .volatile import VolatileWriter
 from .writing import RECORD_OVERHEAD, Commit, Intake, PartitionWriter, seal_into
 
 _READ_ATTEMPTS = 3
@@ -75,6 +74,7 @@ class FileJournal(JournalReader):
         self.on_sealed: Callable[[], None] | None = None
         self._intake = Intake(int(settings.record_bytes_max))
         self._early = early or {}
+        self.volatile: dict[TopicPartition, VolatileWriter] = {}
         self._under_way: Commit | None = None
         self._notes_needed_from: int | None = None
         active = self.shelf.active
@@ -98,9 +98,18 @@ class FileJournal(JournalReader):
         rule = self._early.get(partition.topic)
         if rule is None:
             return PartitionWriter(self._intake, partition, start=start, end=end)
-        return EarlyWriter(
-            self._intake, partition, start=start, end=end, interval_s=rule.interval_s
+        place = (self._intake, partition)
+        if rule.tail_bytes is None:
+            return EarlyWriter(*place, start=start, end=end, interval_s=rule.interval_s)
+        writer = VolatileWriter(
+            *place,
+            start=start,
+            end=end,
+            interval_s=rule.interval_s,
+            tail_bytes_max=rule.tail_bytes,
         )
+        self.volatile[partition] = writer
+        return writer
 
     @classmethod
     def open(
@@ -269,7 +278,13 @@ class FileJournal(JournalReader):
 
     def renounce(self) -> None:
         """An orderly stop: what was reserved and not given is free again once the next commit is durable."""
-        self._intake.renouncing = [self._writers[partition] for partition in self.appender.reserved]
+        for writer in self._writers.values():
+            writer.stop()
+        self._intake.renouncing = [
+            writer
+            for writer in self._writers.values()
+            if writer.early or writer.partition in self.appender.reserved
+        ]
 
     def update_full(self) -> None:
         """`full`: why records are refused. Set when a commit uses the last of the room, lifted by retention."""
@@ -304,7 +319,12 @@ class FileJournal(JournalReader):
     # reading
 
     def partitions(self) -> list[TopicPartition]:
-        return [partition for partition in list(self._writers) if partition in self.appender.ends]
+        ends, volatile = self.appender.ends, self.volatile
+        return [
+            partition
+            for partition, writer in list(self._writers.items())
+            if partition in ends or (partition in volatile and writer.end)
+        ]
 
     def writers(self) -> list[PartitionWriter]:
         return list(self._writers.values())
@@ -333,11 +353,18 @@ class FileJournal(JournalReader):
                 )
             if offset >= end:
                 return []
+            volatile = self.volatile.get(partition)
+            tail_first = end if volatile is None else min(volatile.tail_first, end)
+            found: list[bytes] = []
             try:
-                with self.shelf.lock:
-                    return self._collect(partition, offset, end, bytes_max)
+                if offset < tail_first:
+                    with self.shelf.lock:
+                        found = self._collect(partition, offset, tail_first, bytes_max)
             except SegmentLost:
                 continue
+            if found or volatile is None:
+                return found
+            return volatile.tail(offset, bytes_max=bytes_max)
 
     def _collect(
         self, partition: TopicPartition, offset: int, end: int, bytes_max: int
@@ -356,7 +383,7 @@ class FileJournal(JournalReader):
                 size = batches.length[batch]
                 if found and total + size > bytes_max:
                     return found
-                data = self._fetch(segment, batches, batch)
+                data = self.shelf.fetch(segment, batches, batch)
                 offset = batches.next[batch]
                 if data is not None:
                     found.append(data)
@@ -371,27 +398,6 @@ class FileJournal(JournalReader):
         if index < len(self.shelf.sequences):
             return self.shelf.segment(self.shelf.sequences[index])
         return self.shelf.active if index == len(self.shelf.sequences) else None
-
-    def _fetch(self, segment: OpenSegment, batches: SegmentMap, index: int) -> bytes | None:
-        """None where the medium does not give back what was written; then it is a loss, noted once."""
-        reason = ""
-        for _ in range(_READ_ATTEMPTS):
-            try:
-                data = segment.file.read(batches.position[index], batches.length[index])
-                if validate_batch(data).base_offset == batches.base[index]:
-                    return data
-                reason = "another batch stands there"
-            except (Unavailable, Corrupt) as error:
-                reason = str(error)
-        batches.bad.add(index)
-        self.shelf.damaged.add(segment.sequence)
-        name = names.segment(segment.sequence)
-        detail = f"{name}: batch at {batches.position[index]}: {reason}"
-        partition = batches.partitions[batches.row[index]]
-        self.shelf.losses.append(
-            Loss(partition, batches.base[index], batches.next[index] - 1, detail)
-        )
-        return None
 
     def read_arrivals_sync(
         self, position: Position, *, bytes_max: int
@@ -423,7 +429,7 @@ class FileJournal(JournalReader):
                 writer = self._writers.get(partition)
                 if batch in batches.bad or (writer and batches.next[batch] <= writer.start):
                     continue
-                data = self._fetch(segment, batches, batch)
+                data = self.shelf.fetch(segment, batches, batch)
                 if data is not None:
                     found.append(Arrival(partition, data))
                     total += size

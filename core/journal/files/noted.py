@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from .frames import Note, notes
+from .reservations import NOTE_RESERVED
 from .scan import Stretch, read_through, walk
 from .shelf import SegmentLost, Shelf
 
@@ -39,7 +40,11 @@ def _notes_of(shelf: Shelf, sequence: int, since: int, durable_commit: int) -> l
         found: list[Note] = []
         for header in walk(buffer, salt=segment.salt, sequence=sequence):
             if not isinstance(header, Stretch) and since <= header.commit <= durable_commit:
-                found += notes(buffer, header.position, header)
+                found += [
+                    note
+                    for note in notes(buffer, header.position, header)
+                    if note.kind != NOTE_RESERVED  # the journal's own
+                ]
         return found
 
 

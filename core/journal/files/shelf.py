@@ -17,6 +17,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from ...batch import validate_batch
 from ...disk import Disk, File
 from ...errors import AlreadyExists, Corrupt, Missing, Refused, Unavailable
 from ...record import TopicPartition
@@ -25,6 +26,8 @@ from .frames import SegmentHeader, decode_segment_header
 from .index import Footer, SegmentMap, Summary, decode_footer, decode_trailer, encode_footer
 from .scan import Stretch, read_through, recover_salt, scan
 from .settings import BLOCK_BYTES, FileJournalSettings
+
+_READ_ATTEMPTS = 3
 
 
 class Loss(NamedTuple):
@@ -251,6 +254,25 @@ class Shelf:
             self.damaged.add(sequence)
             self._report_missing(segment, result.map, damage)
         return result.map
+
+    def fetch(self, segment: OpenSegment, batches: SegmentMap, index: int) -> bytes | None:
+        """None where the medium does not give back what was written; then it is a loss, noted once."""
+        reason = ""
+        for _ in range(_READ_ATTEMPTS):
+            try:
+                data = segment.file.read(batches.position[index], batches.length[index])
+                if validate_batch(data).base_offset == batches.base[index]:
+                    return data
+                reason = "another batch stands there"
+            except (Unavailable, Corrupt) as error:
+                reason = str(error)
+        batches.bad.add(index)
+        self.damaged.add(segment.sequence)
+        name = names.segment(segment.sequence)
+        detail = f"{name}: batch at {batches.position[index]}: {reason}"
+        partition = batches.partitions[batches.row[index]]
+        self.losses.append(Loss(partition, batches.base[index], batches.next[index] - 1, detail))
+        return None
 
     def _limit(self, segment: OpenSegment) -> int | None:
         """Bytes there and beyond do not count, however whole they look. None: no one knows but the frames."""

@@ -172,6 +172,9 @@ class PartitionWriter:
     def hurry(self) -> None:
         """Somebody waits for the commit of what was appended: here, everybody does."""
 
+    def stop(self) -> None:
+        """An orderly stop begins (early.py)."""
+
     def renounce(self) -> Reserved:
         """Nothing beyond the next offset was given."""
         return Reserved(self.next_offset, self.next_offset)
@@ -197,6 +200,8 @@ def seal_into(
         records = writer.take()
         if writer.early:
             _reserve(commit, cast("EarlyWriter", writer), len(records))
+            if not records:  # a memory stream that only reserves (volatile.py)
+                continue
         base = writer.next_offset - len(records)
         commit.ends.append((writer, writer.next_offset))
         for run in (records,) if small else _runs(records, bytes_max):
@@ -277,16 +282,20 @@ class _Framing:
         self._clear()
 
 
+def record_bytes(record: RecordTuple) -> int:
+    """An upper bound of what a record takes, as `PartitionWriter.append` counts it."""
+    size = RECORD_OVERHEAD + len(record[1] or b"") + len(record[2] or b"")
+    for name, content in record[3]:
+        size += len(name.encode()) + len(content or b"") + _HEADER_OVERHEAD
+    return size
+
+
 def _runs(records: list[RecordTuple], bytes_max: int) -> Iterator[list[RecordTuple]]:
     """Runs of records whose batch stays below `bytes_max`, or single records."""
     run: list[RecordTuple] = []
     total = 0
     for record in records:
-        size = RECORD_OVERHEAD + len(record[1] or b"") + len(record[2] or b"")
-        size += sum(
-            len(name.encode()) + len(content or b"") + _HEADER_OVERHEAD
-            for name, content in record[3]
-        )
+        size = record_bytes(record)
         if run and total + size > bytes_max // 2:
             yield run
             run, total = [], 0

@@ -95,7 +95,11 @@ def contents(journal: FileJournal) -> Contents:
                 seen[record.offset] = record.value or b""
     for partition, seen in by_arrival.items():
         start = journal.bounds(partition).start
-        assert {o: v for o, v in seen.items() if o >= start} == by_partition[partition]
+        volatile = journal.volatile.get(partition)
+        written = 2**63 if volatile is None else volatile.tail_first  # the rest is in memory
+        assert {o: v for o, v in seen.items() if start <= o < written} == {
+            o: v for o, v in by_partition[partition].items() if o < written
+        }
     return by_partition
 
 
@@ -256,7 +260,9 @@ class Life:
         journal.update_full()
         appended = [self.append(journal) for _ in range(self.rng.randint(1, 8))]
         commit = journal.seal()
-        assert commit is not None
+        if commit is None:
+            assert all(journal.writer(p).passed for p, _, _ in appended), "nothing to commit"
+            return
         for attempt in range(12):
             if attempt == 6:
                 self.disk.clear_faults()

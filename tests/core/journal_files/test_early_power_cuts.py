@@ -27,6 +27,8 @@ A = TopicPartition("a", 0)
 class EarlyLife(Life):
     """Streams `a` is acknowledged early where it may be; commits come when they come."""
 
+    rules = EARLY
+
     def __init__(self, seed: int) -> None:
         super().__init__(seed)
         self.given: set[tuple[TopicPartition, int]] = set()
@@ -35,7 +37,7 @@ class EarlyLife(Life):
     def open(self) -> FileJournal:
         self.clock.advance(1)
         journal = open_journal(
-            self.disk, seed=self.rng.getrandbits(32), clock=self.clock, early=EARLY
+            self.disk, seed=self.rng.getrandbits(32), clock=self.clock, early=self.rules
         )
         for loss in journal.recovery.volatile:
             for offset in range(loss.first, loss.last + 1):
@@ -52,8 +54,12 @@ class EarlyLife(Life):
         return partition, offset, value
 
     def _step(self, journal: FileJournal) -> None:
-        if self.rng.random() < 0.3:  # appended, perhaps acknowledged, and no commit
+        turn = self.rng.random()
+        if turn < 0.3:  # appended, perhaps acknowledged, and no commit
             self.append(journal)
+        elif turn < 0.36:  # an orderly stop, or nearly
+            journal.renounce()
+            self._commit(journal)
         else:
             super()._step(journal)
 

@@ -1,0 +1,54 @@
+"""What is held in memory only, between journal and uplink: let go when it was sent, written when it was not.
+
+A memory stream's records leave its tail as the cloud acknowledges them. Where nothing is acknowledged for `AWAY_S`, the
+link counts as away, whatever the reason, and from then on all that is in memory goes to flash at the stream's interval,
+until something is acknowledged again. Without an uplink that is always so. Knows nothing of connections: only of progress.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ..core.clock import Clock
+from ..core.journal.files.journal import FileJournal
+from ..core.journal.files.shelf import Loss
+from ..core.record import TopicPartition
+
+# A look is a subtraction per partition; the uplink hears of new records in memory as often.
+TURN_S = 0.25
+# Twice what a healthy link takes to answer a batch that lingered; what it costs is the same span of readings at risk.
+AWAY_S = 15.0
+
+
+class Tails:
+    """The memory streams' partitions, and since when each waits for the cloud."""
+
+    def __init__(self, journal: FileJournal, clock: Clock) -> None:
+        self._journal = journal
+        self._clock = clock
+        self._since: dict[TopicPartition, tuple[int, float]] = {}
+
+    def turn(self, sent: Mapping[TopicPartition, int]) -> bool:
+        """One look; whether something is to be written."""
+        now = self._clock.monotonic()
+        spilled = False
+        for partition, writer in self._journal.volatile.items():
+            writer.sent(sent.get(partition, 0))
+            if writer.tail_first == writer.next_offset:
+                self._since.pop(partition, None)
+                continue
+            acked = sent.get(partition, -1)
+            known, since = self._since.get(partition, (acked, now))
+            if known != acked:
+                since = now
+            self._since[partition] = (acked, since)
+            if acked < 0 or now - since > AWAY_S:
+                writer.spill()
+                spilled = True
+        return spilled
+
+
+def without_sent(losses: Sequence[Loss], sent: Mapping[TopicPartition, int]) -> list[Loss]:
+    """What the cloud has is not lost, although it is not here."""
+    clipped = [loss._replace(first=max(loss.first, sent.get(loss.partition, 0))) for loss in losses]
+    return [loss for loss in clipped if loss.first <= loss.last]

@@ -1,0 +1,76 @@
+"""Memory streams between journal and uplink: when the tail is let go, when it is written."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+from headwater.core.clock import ManualClock
+from headwater.core.disk import SystemDisk
+from headwater.core.journal.files import FileJournal, FileJournalSettings, Loss
+from headwater.core.journal.files.early import EarlyRule
+from headwater.core.record import TopicPartition
+from headwater.core.units import KIB
+from headwater.edge.volatile import AWAY_S, Tails, without_sent
+
+A = TopicPartition("a", 0)
+
+
+def opened(path: Path) -> FileJournal:
+    journal = FileJournal.open(
+        str(path),
+        disk=SystemDisk(),
+        clock=ManualClock(),
+        settings=FileJournalSettings(),
+        rng=random.Random(1),
+        early={"a": EarlyRule(1.0, 64 * KIB)},
+    )
+    for _ in range(11):
+        journal.writer(A).append(1, None, b"v")
+        commit(journal)
+    return journal
+
+
+def commit(journal: FileJournal) -> None:
+    sealed = journal.seal()
+    if sealed is not None:
+        sealed.write()
+        journal.complete(sealed)
+
+
+def test_what_was_sent_is_let_go_and_never_written(tmp_path: Path) -> None:
+    journal, clock = opened(tmp_path), ManualClock()
+    tails, writer = Tails(journal, clock), journal.volatile[A]
+    for acked in (3, 7, 11):
+        clock.advance(AWAY_S - 1)
+        assert not tails.turn({A: acked})
+        assert writer.tail_first == acked
+    clock.advance(AWAY_S * 3)
+    assert not tails.turn({A: 11}), "nothing waits"
+    assert journal.seal() is None
+    journal.close()
+
+
+def test_a_cloud_that_takes_nothing_for_long_sends_the_tail_to_flash(tmp_path: Path) -> None:
+    journal, clock = opened(tmp_path), ManualClock()
+    tails = Tails(journal, clock)
+    assert not tails.turn({A: 3})
+    clock.advance(AWAY_S + 1)
+    assert tails.turn({A: 3})
+    commit(journal)
+    assert journal.volatile[A].tail_bytes == 0
+    assert journal.appender.ends[A] == 11
+    journal.close()
+
+
+def test_without_an_uplink_memory_goes_to_flash_at_its_interval(tmp_path: Path) -> None:
+    journal = opened(tmp_path)
+    assert Tails(journal, ManualClock()).turn({})
+    assert journal.patience_s == 1.0
+    journal.close()
+
+
+def test_what_the_cloud_has_is_not_declared_lost() -> None:
+    losses = [Loss(A, 5, 20, "x"), Loss(TopicPartition("b", 0), 1, 2, "x")]
+    sent = {A: 12, TopicPartition("b", 0): 9}
+    assert without_sent(losses, sent) == [Loss(A, 12, 20, "x")]
