@@ -11,6 +11,8 @@ import paho.mqtt.client as paho
 import pytest
 import uvloop
 from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 
 from headwater.core.errors import Unavailable
 from headwater.edge.broker.listener import MqttListener
@@ -60,6 +62,39 @@ def test_paho_keeps_its_session_gets_what_is_retained_and_leaves_its_will(protoc
             assert (str(will.topic), will.payload) == ("gone/paho", b"bye")
 
     run(scenario)
+
+
+def test_paho_asks_for_receipts_as_the_readme_says() -> None:
+    async def scenario(server: Served) -> None:
+        said = await asyncio.to_thread(_paho_receipts, server.host, server.port)
+        assert said == [[("hw.receipt", f"default/0/{offset}")] for offset in range(3)]
+
+    run(scenario)
+
+
+def _paho_receipts(host: str, port: int) -> list[list[tuple[str, str]]]:
+    said: list[list[tuple[str, str]]] = []
+    done = threading.Event()
+
+    def on_publish(
+        _client: paho.Client, _data: object, _mid: int, _reason: object, properties: Properties
+    ) -> None:
+        said.append(getattr(properties, "UserProperty"))  # noqa: B009 - set at run time
+        if len(said) == 3:
+            done.set()
+
+    asking = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+    asking.UserProperty = ("hw.receipts", "1")
+    client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
+    client.on_publish = on_publish
+    client.connect(host, port, properties=asking)
+    client.loop_start()
+    for _ in range(3):
+        client.publish("a", b"x", qos=1).wait_for_publish(TIMEOUT_S)
+    assert done.wait(TIMEOUT_S)
+    client.disconnect()
+    client.loop_stop()
+    return said
 
 
 def _paho_life(protocol: int, host: str, port: int) -> None:

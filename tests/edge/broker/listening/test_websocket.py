@@ -98,6 +98,7 @@ def _paho_life(protocol: int, port: int) -> None:
     assert got == [b"0", b"1", b"2", bytes(300_000)]
 
 
+@pytest.mark.mqtt(v4="6.0.0-2", v5="6.0.0-2")
 def test_frames_need_not_align_with_packets() -> None:
     async def scenario() -> None:
         async with serving(WEBSOCKET) as served:
@@ -118,6 +119,7 @@ def test_frames_need_not_align_with_packets() -> None:
     run(scenario)
 
 
+@pytest.mark.mqtt(v4="6.0.0-1", v5="6.0.0-1")
 def test_a_ping_is_answered_and_a_text_frame_ends_it() -> None:
     """[MQTT-6.0.0-1]."""
 
