@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 LEAVES := $(shell find core edge cloud -name '*.pyx' -not -path '*/build/*')
 
-.PHONY: help setup setup-test demo test test-slow durability bench check fmt docs clean
+.PHONY: help setup setup-test demo test test-slow durability fuzz bench check fmt docs clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -42,6 +42,9 @@ test-slow: setup-test ## what takes an hour: ten times the seeds, kills at other
 
 durability: setup-test ## cut the power thousands of times and write docs/durability.md (needs root and FUSE)
 	$(BIN)/python -m tests.powercut $(POWERCUT)
+
+fuzz: setup-test ## search the packet decoders for ten minutes each, led by coverage (FUZZ='broker --seconds 3600')
+	$(BIN)/python -m tests.fuzz $(or $(FUZZ),--seconds 600)
 
 bench: setup-test ## measure side by side and write docs/benchmarks.md
 	$(BIN)/python -m tests.bench $(BENCH)

@@ -91,6 +91,12 @@ class ServerConnection:
     def packet_bytes_max(self) -> int:
         return self._packet_bytes_max
 
+    @property
+    def held_bytes(self) -> int:
+        """Of the client's own that are kept between two reads: a packet that is not whole, and topic aliases."""
+        aliases = () if self._aliases is None else self._aliases.values()
+        return len(self._partial or b"") + sum(len(topic) for topic in aliases)
+
     # --- bytes in ---------------------------------------------------------------------------------------------
 
     def feed(self, data: bytes) -> None:

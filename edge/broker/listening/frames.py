@@ -87,6 +87,10 @@ class Unframer:
         self.answers: list[bytes] = []
         self.end: Violated | Closed | None = None
 
+    @property
+    def held_bytes(self) -> int:
+        return len(self._data)
+
     def feed(self, data: bytes) -> bytes:
         """The payload that arrived. When `end` is set the WebSocket is over, and this was the last of it."""
         if self.end is not None:

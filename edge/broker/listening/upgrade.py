@@ -9,7 +9,6 @@ the host connected to are taken; clients that are no browsers send no Origin.
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import re
 from collections.abc import Sequence
@@ -55,6 +54,10 @@ class Upgrade:
         self._path = path
         self._origins = origins
         self._head = b""
+
+    @property
+    def held_bytes(self) -> int:
+        return len(self._head)
 
     def feed(self, data: bytes) -> tuple[bytes, bytes] | None:
         """None: the request is not whole. Raises BadHandshake."""
@@ -144,5 +147,5 @@ def _tokens(fields: dict[str, str], name: str) -> list[str]:
 def _is_key(text: str) -> bool:
     try:
         return len(base64.b64decode(text, validate=True)) == 16
-    except binascii.Error:
+    except ValueError:  # binascii.Error, or a character that is not ASCII at all
         return False
