@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Protocol, TypeVar
 
 from ...core.errors import HeadwaterError, Unavailable, Unknown
+from ...core.kafka.connection import Intercepted
 from ...core.kafka.errors import ErrorCode
 from ...core.kafka.messages.create_topics import CreatableTopic, CreateTopicsRequest
 from ...core.kafka.messages.metadata import (
@@ -59,7 +60,9 @@ class Cluster:
         *,
         timeout_s: float,
         rng: random.Random,
+        spread_s: float = 0.0,
     ) -> None:
+        self._spread_s = spread_s
         self._bootstrap = list(bootstrap)
         self._dial = dial
         self._timeout_s = timeout_s
@@ -74,22 +77,28 @@ class Cluster:
 
     async def connect(self) -> None:
         """The first bootstrap address that answers, in random order so that a fleet spreads."""
-        reasons = []
+        reasons, intercepted = [], False
         for host, port in self._rng.sample(self._bootstrap, len(self._bootstrap)):
             try:
                 connection = await self.dial_address(host, port)
             except HeadwaterError as error:
                 reasons.append(str(error))
+                intercepted = intercepted or isinstance(error, Intercepted)
                 continue
             try:
                 self._learn(await self._bounded(connection.request(_metadata(()))))
             except HeadwaterError as error:
                 reasons.append(f"{host}:{port}: {error}")
-            else:
-                return
-            finally:
                 await connection.close()
-        raise Unavailable("no bootstrap broker answers: " + "; ".join(reasons))
+                continue
+            known = {address: node for node, address in self._addresses.items()}
+            if (node := known.get((host, port))) is not None:
+                self._connections[node] = connection  # a handshake saved
+            else:
+                await connection.close()
+            return
+        said = "no bootstrap broker answers: " + "; ".join(reasons)
+        raise Intercepted(said) if intercepted else Unavailable(said)
 
     async def refresh(self, topics: Collection[str]) -> None:
         """Ask for partitions and leaders of these topics."""
@@ -142,28 +151,35 @@ class Cluster:
                 )
 
     async def ask(self, node: int | None, message: Request[R]) -> R:
-        """One request over the control connection of `node`, of any broker where it is None."""
+        """One request to `node`, to any broker where it is None."""
         if node is None:
             nodes = [known for known in self._connections if known in self._addresses]
             node = nodes[0] if nodes else self._rng.choice(sorted(self._addresses) or [-1])
-        async with self._dialing.setdefault(node, asyncio.Lock()):
-            connection = self._connections.get(node)
-            if connection is None:
-                connection = self._connections[node] = await self.dial(node)
+        connection = await self.dial(node)
         try:
             return await self._bounded(connection.request(message))
         except (Unavailable, Unknown):
-            if self._connections.get(node) is connection:
-                del self._connections[node]
             await connection.close()
             raise
 
     async def dial(self, node: int) -> Connection:
-        """A connection of the caller's own to a broker."""
-        address = self._addresses.get(node)
-        if address is None:
-            raise Unavailable(f"broker {node} is not in the cluster's metadata")
-        return await self.dial_address(*address)
+        """The one connection to this broker, which all share; whoever finds it broken closes it.
+
+        Where one broke, the next is made only after a random part of `spread_s`: a cloud that restarts meets its whole fleet
+        at the moment that it is back.
+        """
+        async with self._dialing.setdefault(node, asyncio.Lock()):
+            connection = self._connections.get(node)
+            if connection is not None and connection.is_open:
+                return connection
+            address = self._addresses.get(node)
+            if address is None:
+                raise Unavailable(f"broker {node} is not in the cluster's metadata")
+            if connection is not None:
+                del self._connections[node]
+                await asyncio.sleep(self._rng.random() * self._spread_s)
+            connection = self._connections[node] = await self.dial_address(*address)
+            return connection
 
     async def dial_address(self, host: str, port: int) -> Connection:
         try:

@@ -42,6 +42,9 @@ class UplinkSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """First pause after a failure; doubles, with full jitter."""
     backoff_max: Duration = Duration(60)
     """Longest pause: an edge notices a cloud that is back within a minute."""
+    spread: Duration = Duration(2)
+    """At the start and after a connection broke, a random part of this passes before the next attempt: a thousand edges
+    that lost the same cloud, or got power back together, come as five hundred a second and not as one."""
     stable_after: Duration = Duration(10)
     """A link that lived so long starts again from the first pause."""
     cursor_interval: Duration = Duration(1)

@@ -11,6 +11,7 @@ class LinkState(enum.StrEnum):
     CONNECTING = "connecting"
     CONNECTED = "connected"
     WAITING = "waiting"  # between two attempts
+    CAPTIVE = "captive"  # what answers speaks HTTP: a portal wants somebody to log in
     STOPPED = "stopped"
 
 

@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 
 import structlog
 
-from ...core.backoff import Backoff
 from ...core.clock import Clock
 from ...core.errors import HeadwaterError
+from ...core.kafka.connection import Intercepted
 from ...core.record import TopicPartition
 from .books import Books
 from .cluster import Address, Cluster, Connection, Dialer
@@ -78,6 +78,7 @@ class Uplink:
         self._last_error = "; ".join(store.damaged)
         self._cluster_id = ""
         self._pace = Pace()
+        self._next_attempt_at = 0.0
         self.totals = LinkTotals()
 
     def notify(self, commit: int = 0) -> None:
@@ -108,23 +109,30 @@ class Uplink:
             _log.error("uplink cursor damaged", reason=damage)
         settings = self._parts.settings
         backoff = self._parts.backoff()
+        self._state = LinkState.WAITING
         try:
+            await asyncio.sleep(self._parts.rng.random() * float(settings.spread))
             while True:
                 started = self._parts.clock.monotonic()
                 self._state = LinkState.CONNECTING
                 try:
                     await self._one_session()
+                    captive = False
                 except HeadwaterError as error:
+                    captive = isinstance(error, Intercepted)
                     self._report(str(error))
                 except (
                     Exception
                 ):  # the supervisor: begin again from what is durable, and leave MQTT alone
+                    captive = False
                     _log.exception("uplink failed")
                     self._leave()
                 if self._parts.clock.monotonic() - started >= settings.stable_after:
                     backoff.reset()
-                self._state = LinkState.WAITING
-                await _pause(backoff)
+                self._state = LinkState.CAPTIVE if captive else LinkState.WAITING
+                pause = backoff.next()
+                self._next_attempt_at = self._parts.clock.monotonic() + pause
+                await asyncio.sleep(pause)
         finally:
             self._state = LinkState.STOPPED
 
@@ -135,6 +143,7 @@ class Uplink:
             self._dial,
             timeout_s=settings.request_timeout,
             rng=self._parts.rng,
+            spread_s=float(settings.spread),
         )
         await cluster.connect()
         cursor, new = self._store.cluster(cluster.cluster_id)
@@ -218,10 +227,6 @@ class Uplink:
             backlog_bytes=int(records * each),
             last_error=lane.flow.last_error if lane else "",
         )
-
-
-async def _pause(backoff: Backoff) -> None:
-    await asyncio.sleep(backoff.next())
 
 
 def _last_known(store: CursorStore) -> dict[TopicPartition, int]:

@@ -21,7 +21,7 @@ from headwater.core.kafka.wire import WireCount
 from headwater.core.record import ADDRESS_HEADER, Record, StoredRecord, TopicPartition
 from headwater.core.units import Duration
 from headwater.edge.uplink import CursorStore, Uplink, UplinkSettings, UplinkStatus, dialer
-from headwater.edge.uplink.cluster import Cluster, Connection
+from headwater.edge.uplink.cluster import Cluster, Connection, Dialer
 from headwater.edge.uplink.feeding import UplinkJournal
 
 R = TypeVar("R", bound=Message)
@@ -134,6 +134,7 @@ class Breaking:
 def settings(**changes: object) -> UplinkSettings:
     fast: dict[str, object] = {
         "linger": Duration(0.01),
+        "spread": Duration(0),
         "backoff_first": Duration(0.005),
         "backoff_max": Duration(0.1),
         "cursor_interval": Duration(0.02),
@@ -147,8 +148,16 @@ class River:
     """One edge against one cluster; `chance` of a Produce request that its connection breaks."""
 
     def __init__(
-        self, directory: Path, port: int, *, seed: int = 1, chance: float = 0.0, **changes: object
+        self,
+        directory: Path,
+        port: int,
+        *,
+        seed: int = 1,
+        chance: float = 0.0,
+        host: str = "127.0.0.1",
+        **changes: object,
     ) -> None:
+        self._host = host
         self.journal = MemoryJournal()
         self.rng = random.Random(seed)
         self.refused: list[tuple[TopicPartition, int, int, str]] = []
@@ -158,8 +167,11 @@ class River:
         self.port = port
         self._settings = settings(**changes)
 
+    def plain_dial(self, name: str) -> Dialer:
+        return dialer(name, self._settings)
+
     def uplink(self, journal: UplinkJournal | None = None) -> Uplink:
-        plain = dialer(EDGE, self._settings)
+        plain = self.plain_dial(EDGE)
 
         async def dial(host: str, port: int) -> Connection:
             return Breaking(await plain(host, port), self)
@@ -169,7 +181,7 @@ class River:
             journal,
             self._settings,
             edge=EDGE,
-            bootstrap=[("127.0.0.1", self.port)],
+            bootstrap=[(self._host, self.port)],
             store=CursorStore(SystemDisk(), self._directory, log_id=journal.log_id),
             clock=SystemClock(),
             rng=self.rng,
@@ -202,8 +214,8 @@ class River:
 
     async def stored(self, topic: str) -> dict[int, list[StoredRecord]]:
         """Everything the cluster holds of a topic, by cloud partition."""
-        plain = dialer("reader", self._settings)
-        cluster = Cluster([("127.0.0.1", self.port)], plain, timeout_s=10.0, rng=random.Random(1))
+        plain = self.plain_dial("reader")
+        cluster = Cluster([(self._host, self.port)], plain, timeout_s=10.0, rng=random.Random(1))
         await cluster.connect()
         await cluster.refresh([topic])
         found = {}

@@ -61,6 +61,14 @@ class ApacheKafka:
     def bootstrap(self) -> str:
         return f"127.0.0.1:{self.port}"
 
+    @property
+    def controller_port(self) -> int:
+        return self._controller
+
+    def extend(self, extra: str) -> None:
+        """More properties, before `format`; of two the later holds."""
+        self._extra += extra
+
     def format(self) -> None:
         properties = _PROPERTIES.format(
             controller=self._controller,
