@@ -19,7 +19,16 @@ _SIZE_UNITS = {
     "kib": KIB, "mib": MIB, "gib": GIB, "tib": 1024 * GIB,
 }  # fmt: skip
 # without a unit: seconds, as a plain number in TOML is
-_TIME_UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+_TIME_UNITS = {
+    "": 1.0,
+    "ms": 0.001,
+    "s": 1.0,
+    "m": 60.0,
+    "min": 60.0,
+    "h": 3600.0,
+    "d": 86400.0,
+    "y": 365.25 * 86400.0,
+}
 _QUANTITY = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*\Z")
 
 
@@ -51,12 +60,12 @@ class Duration(float):
             return cls(text)
         match = _QUANTITY.match(text)
         if match is None or (unit := _TIME_UNITS.get(match[2].lower())) is None:
-            raise Refused(f"{text!r} is not a duration such as 250ms, 10s, 5m, 12h or 7d")
+            raise Refused(f"{text!r} is not a duration such as 250ms, 10s, 5m, 12h, 7d or 5y")
         return cls(float(match[1]) * unit)
 
     def __str__(self) -> str:
         seconds = float(self)
-        for unit, name in ((86400, "d"), (3600, "h"), (60, "m"), (1, "s")):
+        for unit, name in ((31_557_600, "y"), (86400, "d"), (3600, "h"), (60, "m"), (1, "s")):
             if seconds and seconds % unit == 0:
                 return f"{int(seconds // unit)}{name}"
         return f"{seconds * 1000:g}ms"

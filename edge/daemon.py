@@ -38,6 +38,7 @@ from ..core.journal.files.shelf import Loss
 from ..core.notify import ServiceManager
 from ..core.record import TIME_STREAM, check_name
 from ..hardware.clock import ClockReader
+from ..hardware.flash import FlashReader
 from ..hardware.sysroot import SysRoot
 from .broker.broker import Broker
 from .descriptors import within_descriptors
@@ -49,6 +50,7 @@ from .streams import Durability, StreamTable, WhenFull
 from .timekeeping import Anchoring, make_timekeeper
 from .visits import Visits
 from .volatile import TURN_S, Tails, without_sent
+from .wear.wear import Wear
 
 if TYPE_CHECKING:
     from .uplink.uplink import Uplink
@@ -92,6 +94,7 @@ class Edge:
         self.anchoring = anchoring
         self.gaps = GapLedger(journal, committer, edge=name, clock=outside.clock)
         self.uplink: Uplink | None = None
+        self.wear: Wear | None = None
         self.http: tuple[str, int] | None = None
 
     @property
@@ -144,6 +147,8 @@ async def _serve(
             group.create_task(_keep_retention(edge), name="retention"),
             group.create_task(edge.anchoring.run(), name="time"),
         ]
+        if edge.wear is not None:
+            tasks.append(group.create_task(edge.wear.run(), name="wear"))
         if edge.journal.volatile:
             tasks.append(group.create_task(_keep_volatile(edge), name="volatile"))
         if edge.uplink is not None:
@@ -208,6 +213,8 @@ async def open_edge(
             entrance=Entrance(settings, broker, journal, visits, outside.clock),
             anchoring=anchoring,
         )
+        edge.wear = make_wear(edge)
+        stack.callback(edge.wear.save)
         if settings.bootstrap:
             edge.uplink = _make_uplink(edge, table)
         _report_recovery(edge)
@@ -236,6 +243,19 @@ async def _drain(edge: Edge) -> None:
     await edge.entrance.listeners.close()
 
 
+def make_wear(edge: Edge) -> Wear:
+    settings, outside = edge.settings, edge.outside
+    return Wear(
+        settings.wear,
+        journal=edge.journal,
+        committer=edge.committer,
+        flash=FlashReader(SysRoot(), edge.journal.directory),
+        disk=outside.disk,
+        clock=outside.clock,
+        path=f"{settings.data_dir}/wear.json",
+    )
+
+
 def _make_uplink(edge: Edge, table: StreamTable) -> Uplink:
     # only now: an edge without an uplink carries no Kafka protocol in its memory
     from .uplink.making import Surroundings, make_uplink
@@ -261,11 +281,14 @@ async def _open_admin(edge: Edge, stack: AsyncExitStack, address: tuple[str, int
 
     from ..core.admin import AdminServer
     from .metrics import BrokerMetrics, EntranceMetrics, JournalMetrics
+    from .wear.metrics import WearMetrics
 
     registry = CollectorRegistry()
     BrokerMetrics(edge.broker, registry)
     EntranceMetrics(edge.entrance, registry)
     JournalMetrics(edge.journal, edge.committer, registry)
+    if edge.wear is not None:
+        WearMetrics(edge.wear, registry)
     if edge.uplink is not None:
         from .uplink.metrics import UplinkMetrics
 

@@ -21,6 +21,7 @@ from .streams import StreamSettings, StreamTable
 from .timekeeping import TimeSettings
 from .uplink.settings import UplinkSettings
 from .visits import VisitSettings
+from .wear.settings import WearSettings
 
 KAFKA_SCHEME = "kafka://"
 KAFKA_TLS_SCHEME = "kafkas://"
@@ -61,6 +62,7 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """At SIGTERM: how long what is pending may take to reach the disk. Below systemd's 90 s, above any healthy sync."""
     mqtt_limits: MqttSettings = MqttSettings()
     journal: FileJournalSettings = FileJournalSettings()
+    wear: WearSettings = WearSettings()
     time: TimeSettings = TimeSettings()
     uplink_options: UplinkSettings = UplinkSettings()
 
@@ -72,6 +74,7 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             except Refused as error:
                 raise Misconfigured(f"edge.name: {error}") from None
         self.mqtt_limits.check()
+        self.wear.check()
         if self.bootstrap:
             self.uplink_options.sasl.check("edge.uplink_options.sasl", is_tls=self.uplink_is_tls)
         optional_address(self.mqtt, key="edge.mqtt")

@@ -68,6 +68,7 @@ class Counters:
         self.records = 0
         self.bytes_written = 0
         self.padding_bytes = 0
+        self.payload_bytes = 0
         self.sync_seconds = 0.0
         self.last_sync_s = 0.0
         self.segments_sealed = 0
@@ -169,6 +170,7 @@ class Appender:
         counters.syncs += 1
         counters.bytes_written += size
         counters.padding_bytes += size - len(frame.body)
+        counters.payload_bytes += sum(batch.place[1] for batch in frame.batches)
         counters.sync_seconds += seconds
         counters.last_sync_s = seconds
 
