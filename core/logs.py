@@ -23,8 +23,25 @@ _import_without_rich()
 
 import structlog  # noqa: E402
 
+# Levels below are dropped before anything is rendered; `set_level` moves it while the daemon runs.
+_threshold = logging.INFO
+
+
+def set_level(level: str) -> None:
+    global _threshold  # noqa: PLW0603 - the process has one log
+    _threshold = logging.getLevelNamesMapping()[level.upper()]
+
+
+def _drop_below(
+    _logger: object, method: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    if logging.getLevelNamesMapping().get(method.upper(), logging.INFO) < _threshold:
+        raise structlog.DropEvent
+    return event
+
 
 def configure(*, level: str = "info") -> None:
+    set_level(level)
     out = sys.stderr
     interactive = out.isatty()
     renderer: structlog.typing.Processor = (
@@ -34,13 +51,14 @@ def configure(*, level: str = "info") -> None:
     )
     structlog.configure(
         processors=[
+            _drop_below,
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
             renderer,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
         logger_factory=structlog.WriteLoggerFactory(file=out),
         cache_logger_on_first_use=True,
     )

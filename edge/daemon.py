@@ -44,11 +44,12 @@ from .broker.broker import Broker
 from .descriptors import within_descriptors
 from .entrance import Entrance
 from .gaps import GapLedger
+from .reloading import Reloading
 from .room import Room
 from .settings import EdgeSettings
 from .streams import Durability, StreamTable, WhenFull
 from .timekeeping import Anchoring, make_timekeeper
-from .visits import Visits
+from .visits import CONNECTIONS_STREAM, Visits
 from .volatile import TURN_S, Tails, without_sent
 from .wear.wear import Wear
 
@@ -107,10 +108,13 @@ class Edge:
         return sorted(reason for reason in reasons if reason is not None)
 
 
-def main(settings: EdgeSettings) -> int:
-    """Run until SIGTERM or SIGINT; 0 when all that was taken is on disk. Raises HeadwaterError."""
-    settings = within_descriptors(settings)
-    uvloop.run(run_edge(settings, environ=config.environment()))
+def main(read: Callable[[], EdgeSettings]) -> int:
+    """Run until SIGTERM or SIGINT; 0 when all that was taken is on disk. SIGHUP: `read` again. Raises HeadwaterError."""
+
+    def fitting() -> EdgeSettings:
+        return within_descriptors(read())
+
+    uvloop.run(run_edge(fitting(), environ=config.environment(), read=fitting))
     return 0
 
 
@@ -120,13 +124,19 @@ async def run_edge(
     environ: Mapping[str, str] | None = None,
     stop: asyncio.Event | None = None,
     on_ready: Callable[[Edge], None] | None = None,
+    read: Callable[[], EdgeSettings] | None = None,
 ) -> None:
-    """`stop`: set it to end the edge as SIGTERM does. Raises HeadwaterError where it cannot start or stop cleanly."""
+    """Raises HeadwaterError where it cannot start or stop cleanly.
+
+    `stop`: set it to end the edge as SIGTERM does. `read`: what SIGHUP loads the settings anew with.
+    """
     stopping = stop or asyncio.Event()
     manager = ServiceManager(environ or {})
     with _signals(stopping):
         async with open_edge(settings) as edge:
             try:
+                if read is not None:
+                    _on_hangup(Reloading(edge, read))
                 await _serve(edge, stopping, manager, on_ready)
             except BaseExceptionGroup as group:
                 # one line for one cause: what a part says is what the daemon says
@@ -344,7 +354,8 @@ async def _until_stopped(edge: Edge, stopping: asyncio.Event) -> None:
 
 async def _keep_retention(edge: Edge) -> None:
     """Enforce limits in rounds, and at once where the log is full; declare damage met while reading."""
-    rules = retention_rules(edge.settings.check())
+    settings = edge.settings
+    rules = retention_rules(settings.check())
     disk, clock, _ = edge.outside
     room = Room(edge.journal, edge.committer)
     is_short = False
@@ -358,6 +369,9 @@ async def _keep_retention(edge: Edge) -> None:
         losses = edge.journal.take_losses()
         if losses:
             edge.gaps.declare(losses, GapReason.DAMAGE)
+        if settings is not edge.settings:  # reloaded
+            settings = edge.settings
+            rules = retention_rules(settings.check())
         if now >= due or is_short or edge.journal.full is not None:
             due = now + float(edge.settings.retention_interval)
             try:
@@ -388,8 +402,9 @@ def early_rules(table: StreamTable) -> dict[str, EarlyRule]:
 
 
 def retention_rules(table: StreamTable) -> dict[str, StreamRetention]:
-    """The streams' settings in the journal's words. Anchors give way: they must not be what keeps a log full."""
-    return {TIME_STREAM: StreamRetention(when_full=JournalWhenFull.DROP_OLDEST)} | {
+    """The streams' settings in the journal's words. Our own records give way: they must not keep a log full."""
+    giving_way = StreamRetention(when_full=JournalWhenFull.DROP_OLDEST)
+    return {TIME_STREAM: giving_way, CONNECTIONS_STREAM: giving_way} | {
         stream.name: StreamRetention(
             bytes_max=stream.settings.retention.bytes,
             age_max=stream.settings.retention.age,
@@ -424,6 +439,11 @@ async def _watchdog(edge: Edge, manager: ServiceManager) -> None:
             manager.alive()
         seen = durable
         await asyncio.sleep(manager.watchdog_s)
+
+
+def _on_hangup(reload: Callable[[], None]) -> None:
+    with contextlib.suppress(ValueError, RuntimeError, NotImplementedError):
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
 
 
 @contextlib.contextmanager

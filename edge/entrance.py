@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import secrets
 
+from headwater import __version__
+
 from ..core.clock import Clock
 from .broker.access.access import Access
 from .broker.access.checking import Checker
 from .broker.broker import Broker
 from .broker.journal import Journal
 from .broker.listening.listeners import Listeners, prepare
+from .broker.systopics import SystemTopics
 from .settings import EdgeSettings
 from .visits import Visits
 
@@ -37,6 +40,10 @@ class Entrance:
         )
         visits.attach(broker, journal)
         broker.guard(self.access)
+        if settings.sys_interval > 0:
+            SystemTopics(
+                broker, interval_s=float(settings.sys_interval), version=f"headwater {__version__}"
+            )
         self.listeners = Listeners(broker, settings.all_listeners, turned_away=visits.turned_away)
 
     def reload(self, settings: EdgeSettings) -> None:

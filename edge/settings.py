@@ -48,6 +48,8 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """HOST:PORT of /readyz, /healthz and /metrics, or none. Loopback: metrics are for the machine's own agent."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """debug shows every client that comes and goes; changed live by SIGHUP."""
+    sys_interval: Duration = Duration(10)
+    """How often $SYS topics are told to who subscribes to them (to nobody else they cost nothing); 0: there are none."""
     listeners: tuple[ListenerSettings, ...] = ()
     """[[edge.listeners]]: others beside edge.mqtt, with TLS, over WebSocket, with limits of their own."""
     access: AccessSettings = AccessSettings()

@@ -87,7 +87,9 @@ class Book:
             self._next_number += 1
         self._numbered[session.number] = session
         self._attach(session)
-        note = notes.Opened(session.number, session.client_id, fresh, session.expiry_s, will)
+        note = notes.Opened(
+            session.number, session.client_id, fresh, session.expiry_s, will, session.user
+        )
         return self._note(session, notes.OPENED, note)
 
     def _attach(self, session: Session) -> None:

@@ -172,6 +172,12 @@ class Broker:
                 return
         self.connect(client, packet)
 
+    def change(self, settings: MqttSettings) -> None:
+        """Other limits for what comes from now on. Raises Misconfigured."""
+        settings.check()
+        self.settings = settings
+        self.fanout.change(settings)
+
     def rights(self, user: str | None, client_id: str) -> Rights | None:
         """None: everything is allowed."""
         return None if self.access is None else self.access.rights(user, client_id)

@@ -26,6 +26,7 @@ from .retained import Retained
 from .sessions import Delivery, Session
 from .settings import MqttSettings
 from .subscriptions import Subscriptions
+from .systopics import PREFIX, SystemTopics
 from .tally import Tally
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class Ticking(Protocol):
 
 
 class Fanout:
-    __slots__ = ("_settings", "_time", "retained", "subscriptions")
+    __slots__ = ("_settings", "_time", "retained", "subscriptions", "system")
 
     def __init__(self, settings: MqttSettings, tally: Tally, time: Ticking) -> None:
         self.subscriptions = Subscriptions()
@@ -50,8 +51,14 @@ class Fanout:
             bytes_max=settings.retained_bytes_max,
             tally=tally,
         )
+        self.system: SystemTopics | None = None  # $SYS; None: it is not told
         self._settings = settings
         self._time = time
+
+    def change(self, settings: MqttSettings) -> None:
+        """Other limits from now on; what is held stays."""
+        self._settings = settings
+        self.retained.change(settings.retained_messages_max, settings.retained_bytes_max)
 
     def subscribe(self, client: Peer, packet: Subscribe) -> None:
         session = client.session
@@ -101,7 +108,11 @@ class Fanout:
     def _retained_for(
         self, session: Session, options: SubscriptionOptions, identifiers: tuple[int, ...]
     ) -> Iterator[Delivery]:
-        for message in self.retained.matching(options.filter, lambda: self._time.now):
+        if self.system is not None and options.filter.startswith(PREFIX):
+            source = self.system.matching(options.filter)
+        else:
+            source = self.retained.matching(options.filter, lambda: self._time.now)
+        for message in source:
             if session.rights is None or session.rights.may_read(message.topic):
                 yield Delivery(message, min(options.qos, message.qos), True, identifiers)
 

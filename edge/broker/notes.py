@@ -44,13 +44,14 @@ class Inbound(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Opened(msgspec.Struct, frozen=True, array_like=True):
-    """`fresh`: whatever was kept under this client identifier is gone."""
+    """`fresh`: whatever was kept under this client identifier is gone. `user`: whose session it is, None: anonymous."""
 
     session: int
     client_id: str
     fresh: bool
     expiry_s: float
     will: Will | None
+    user: str | None = None
 
 
 class Subscription(msgspec.Struct, frozen=True, array_like=True):
@@ -117,6 +118,7 @@ class SessionState(msgspec.Struct, kw_only=True):
 
     number: int
     client_id: str
+    user: str | None = None
     expiry_s: float = 0.0
     left: Moment | None = None
     subscriptions: dict[str, Subscription] = {}

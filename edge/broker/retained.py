@@ -23,6 +23,11 @@ class Retained:
         self._bytes_max = bytes_max
         self._tally = tally
 
+    def change(self, messages_max: int, bytes_max: int) -> None:
+        """Other limits from now on; what is retained stays."""
+        self._messages_max = messages_max
+        self._bytes_max = bytes_max
+
     def __len__(self) -> int:
         return len(self._messages)
 

@@ -107,6 +107,10 @@ class Subscriptions:
         for topic_filter in tuple(session.filters):
             self.remove(session, topic_filter)
 
+    def has_under(self, level: str) -> bool:
+        """Whether any filter begins with this level, literally."""
+        return self._root.children is not None and level in self._root.children
+
     def matching(self, topic: str) -> list[Subscription]:
         """Every subscription whose filter matches and whose session may read it, in no particular order."""
         found = self._under(topic)

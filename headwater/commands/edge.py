@@ -1,5 +1,7 @@
 """Run the broker on the device: MQTT in, a durable partitioned log, replication upward.
 
+`headwater edge passwd FILE USER` creates a user or changes a password.
+
 A PUBACK leaves only after the record's commit has been synced to disk. SIGTERM drains and exits 0.
 Flags override HEADWATER_EDGE__* variables, which override [edge] in the file.
 """
@@ -9,6 +11,7 @@ from __future__ import annotations
 import argparse
 
 from ..core import logs
+from . import passwd
 from .settings import add_config_flag, load
 
 KEYS = ("name", "data_dir", "mqtt", "anonymous", "uplink", "http")
@@ -28,10 +31,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--uplink", metavar="URL", help="kafka://HOST:PORT[,HOST:PORT…] or none")
     parser.add_argument("--http", metavar="HOST:PORT", help="where to serve /readyz and /metrics")
 
+    others = parser.add_subparsers(dest="other", metavar="")
+    passwd.configure(others.add_parser("passwd", help=passwd.SUMMARY, description=passwd.__doc__))
+
 
 def run(options: argparse.Namespace) -> int:
+    if options.other == "passwd":
+        return passwd.run(options)
     from ..edge.daemon import main
     from ..edge.settings import EdgeSettings
 
-    logs.configure()
-    return main(load(EdgeSettings, "edge", options, KEYS).value)
+    def read() -> EdgeSettings:
+        return load(EdgeSettings, "edge", options, KEYS).value
+
+    logs.configure(level=read().log_level)
+    return main(read)

@@ -71,7 +71,7 @@ class Access:
         user = packet.user_name
         if user is None or (self.passwords is None and anonymous):
             if not anonymous:
-                raise Violation(Reason.NOT_AUTHORIZED, "anonymous")
+                raise Violation(Reason.NOT_AUTHORIZED, "a user name is needed here")
             return True
         if self.passwords is None or packet.password is None:
             raise _wrong()

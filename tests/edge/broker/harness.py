@@ -16,6 +16,7 @@ from headwater.core.record import Headers, Record, TopicPartition
 from headwater.edge.broker.broker import Broker
 from headwater.edge.broker.client import Client
 from headwater.edge.broker.lifetimes import TICK_S
+from headwater.edge.broker.listening.door import Visitor
 from headwater.edge.broker.settings import MqttSettings
 from headwater.edge.mqtt.decoding import decode_packet
 from headwater.edge.mqtt.encoding import encode_packet
@@ -186,12 +187,12 @@ def split_frames(data: bytes) -> list[tuple[int, bytes]]:
 class Peer:
     """A client on the other side of a memory transport, speaking through the codec."""
 
-    def __init__(self, bench: Bench, version: Version) -> None:
+    def __init__(self, bench: Bench, version: Version, visitor: Visitor | None = None) -> None:
         self._bench = bench
         self.version = version
         self.told: list[str] = []
         self.transport = MemoryTransport()
-        self.client: Client = bench.broker.client()
+        self.client: Client = bench.broker.client(visitor)
         self.client.connection_made(self.transport)
 
     def send(self, *packets: Packet) -> None:
