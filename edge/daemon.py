@@ -41,6 +41,7 @@ from ..hardware.clock import ClockReader
 from ..hardware.flash import FlashReader
 from ..hardware.sysroot import SysRoot
 from .broker.broker import Broker
+from .broker.replaying import JournalSource
 from .descriptors import within_descriptors
 from .entrance import Entrance
 from .gaps import GapLedger
@@ -198,16 +199,20 @@ async def open_edge(
         committer.start()
         # after a failed start this commits what recovery declared; the orderly way has drained before
         stack.push_async_callback(committer.close)
+        source = JournalSource(journal)
+        stack.push_async_callback(source.close)
         visits = Visits(settings.connections)
         broker = Broker(
             journal,
             committer,
+            source=source,
             streams=table,
             settings=settings.mqtt_limits,
             clock=outside.clock,
             rng=outside.rng,
             observer=visits,
         )
+        source.after = broker.departed
         name = settings.name or _host_name()
         anchoring = Anchoring(keeper, journal, committer, edge=name, settings=settings.time)
         anchoring.start()

@@ -12,6 +12,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from ..core.journal.files.committer import Committer
 from ..core.journal.files.journal import FileJournal
+from .broker.backlog import Backlog
 from .broker.broker import Broker
 from .entrance import Entrance
 
@@ -36,6 +37,7 @@ class BrokerMetrics:
                 tally.early,
             ),
             ("repeated", "Publishes recognised as repeats and not stored again", tally.repeated),
+            ("replayed", "Messages read from the log again for a subscriber", tally.replayed),
             ("wills", "Wills published", tally.wills),
             ("pauses", "Times that reading stopped for the disk's sake", tally.paused),
             ("internal_errors", "Connections closed for a defect of ours", tally.crashes),
@@ -57,7 +59,10 @@ class BrokerMetrics:
             ("subscriptions", "Subscriptions of all sessions", broker.subscriptions.count),
             ("retained_messages", "Topics with a retained message", len(broker.fanout.retained)),
             ("retained_bytes", "Their topics and payloads", broker.fanout.retained.bytes_held),
-            ("queued_messages", "Waiting for subscribers", _queued(broker)),
+            ("queued_messages", "Waiting for subscribers in memory", _queued(broker)),
+            ("behind_messages", "Waiting for subscribers in the log alone", _behind(broker)),
+            ("replaying", "Sessions and groups reading the log", broker.departures.replaying),
+            ("replay_memory_bytes", "Bursts and chunks in memory", broker.departures.memory),
             ("paused", "1 while nobody is read, for the disk's sake", broker.paused is not None),
         ):
             gauge = GaugeMetricFamily(f"headwater_mqtt_{name}", text)
@@ -113,7 +118,18 @@ class EntranceMetrics:
 
 
 def _queued(broker: Broker) -> int:
-    return sum(session.queued for session in broker.sessions.values())
+    return sum(each.queued for each in _backlogs(broker))
+
+
+def _behind(broker: Broker) -> int:
+    return sum(each.behind for each in _backlogs(broker))
+
+
+def _backlogs(broker: Broker) -> Iterator[Backlog]:
+    for session in broker.sessions.values():
+        yield session.outbound.backlog
+    for group in broker.subscriptions.groups():
+        yield group.backlog
 
 
 def _by_qos(name: str, text: str, values: Sequence[int]) -> Metric:

@@ -97,6 +97,14 @@ class Visits:
             "client closed for an internal error", client=client.client_id, exc_info=error
         )
 
+    def missed(self, who: str, tp: TopicPartition, count: int) -> None:
+        self._log.warning(
+            "messages were gone from the log before their subscriber came for them",
+            subscriber=who,
+            partition=str(tp),
+            messages_at_most=count,
+        )
+
     def turned_away(self, door: Door, address: str, reason: str) -> None:
         visit = Visit(event="turned away", listener=door.label, address=address, reason=reason)
         self._log.debug("client turned away", listener=door.label, address=address, reason=reason)

@@ -11,12 +11,14 @@ import random
 from typing import TYPE_CHECKING
 
 from ...core.clock import Clock
+from ...core.record import TopicPartition
 from ..mqtt.packets import Connect
 from ..mqtt.reasons import Reason
 from ..streams import StreamTable
 from .book import Book
 from .client import Client
 from .deadlines import Deadlines
+from .departures import Departures, Source
 from .fanout import Fanout
 from .gate import Gate
 from .journal import Committer, Journal
@@ -45,6 +47,7 @@ class Broker:
         settings: MqttSettings,
         clock: Clock,
         rng: random.Random,
+        source: Source,
         observer: Observer | None = None,
         moments: Moments | None = None,
     ) -> None:
@@ -54,9 +57,19 @@ class Broker:
         self.now = clock.monotonic()
         self.tally = Tally()
         self.deadlines = Deadlines()
-        self.fanout = Fanout(settings, self.tally, self)
+        self.departures = Departures(
+            settings=settings,
+            tally=self.tally,
+            clock=clock,
+            source=source,
+            ends=journal,
+            streams={name: stream.filters for name, stream in streams.streams.items()},
+            on_lost=self._lost,
+        )
+        self.fanout = Fanout(settings, self.tally, self, self.departures)
         self.subscriptions = self.fanout.subscriptions
         self.gate: Gate = Gate(journal, committer, self.fanout.deliver)
+        self.departures.gate = self.gate
         self.sessions: dict[str, Session] = {}
         self.clients: set[Peer] = set()
         self.dirty: list[Peer] = []  # clients with gathered output
@@ -64,6 +77,7 @@ class Broker:
         self.access: Access | None = None  # None: nobody is asked who they are
         self.moments = moments or Moments(clock, boot="", trusted=lambda: False)
         self.book: Book = Book(journal, committer, self.moments)
+        self.departures.book = self.book
         self._router = Router(streams, journal)
         self._journal = journal
         self._committer = committer
@@ -83,10 +97,16 @@ class Broker:
         self.deadlines.run(self.now)
         self.book.tick(self.now)
         self._review_disk()
+        if self.departures.tick(self.now):
+            self._committer.request()
+        self.departures.run()
         self.flush()
 
     def on_durable(self, commit: int) -> None:
         self.gate.on_durable(commit)
+        if self.departures.settle():
+            self._committer.request()
+        self.departures.run()
         if self.paused is not None:
             self._review_disk()
         if self.dirty:
@@ -94,13 +114,23 @@ class Broker:
 
     def received(self) -> None:
         """After each read of a client: ask for the commit, write what gathered, look at the disk's backlog."""
+        self.departures.settle()
         if self._journal.pending_bytes:
             self._committer.request()
+        self.departures.run()
         self.gate.pass_all()
         if self.dirty:
             self.flush()
         if self._journal.overfull and self.paused is None:
             self._review_disk()
+
+    def departed(self) -> None:
+        """After what is neither a read of a client nor a commit: a read of the journal, a client that reads again."""
+        if self.departures.settle():
+            self._committer.request()
+        self.departures.run()
+        if self.dirty:
+            self.flush()
 
     @property
     def pending(self) -> bool:
@@ -202,6 +232,10 @@ class Broker:
         if client.visitor is not None:
             client.visitor.door.left(client.visitor)
         self._lifetimes.gone(client, why)
+
+    def _lost(self, who: str, tp: TopicPartition, count: int) -> None:
+        if self._observer is not None:
+            self._observer.missed(who, tp, count)
 
     def crashed(self, client: Client, error: Exception) -> None:
         self.tally.crashes += 1

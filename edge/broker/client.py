@@ -84,8 +84,8 @@ class Client(Intake):
         self.writable = True
         self.resume(Pause.WRITE)
         if self._session is not None:
-            self._session.pump(self._broker.now)
-        self._broker.flush()
+            self._session.outbound.pump(self._broker.now)
+        self._broker.departed()
 
     def hold_off(self, why: int) -> None:
         """Its CONNECT cannot be answered yet; what it sends meanwhile is kept, and it is not read."""
@@ -143,7 +143,7 @@ class Client(Intake):
         session = self._session
         assert session is not None
         if packet.kind is not PacketType.PUBREL:
-            session.acknowledge(packet, self._broker.now)
+            session.outbound.acknowledge(packet, self._broker.now)
             return
         commit = session.incoming.pop(packet.packet_id, None)
         if commit is not None:

@@ -19,13 +19,16 @@ from ..mqtt.packets import (
 )
 from ..mqtt.reasons import Reason
 from ..mqtt.topics import SHARED_PREFIX
+from .backlog import Delivery
 from .book import Book
+from .departures import Departures
 from .gate import Gate
+from .groups import Group
 from .messages import Message
 from .retained import Retained
-from .sessions import Delivery, Session
+from .sessions import Session
 from .settings import MqttSettings
-from .subscriptions import Subscriptions
+from .subscriptions import Subscriptions, plain
 from .systopics import PREFIX, SystemTopics
 from .tally import Tally
 
@@ -42,10 +45,15 @@ class Ticking(Protocol):
 
 
 class Fanout:
-    __slots__ = ("_settings", "_time", "retained", "subscriptions", "system")
+    __slots__ = ("_settings", "_time", "departures", "retained", "subscriptions", "system")
 
-    def __init__(self, settings: MqttSettings, tally: Tally, time: Ticking) -> None:
-        self.subscriptions = Subscriptions()
+    def __init__(
+        self, settings: MqttSettings, tally: Tally, time: Ticking, departures: Departures
+    ) -> None:
+        self.departures = departures
+        self.subscriptions = Subscriptions(
+            lambda name, topic_filter, since: Group(name, topic_filter, since, departures)
+        )
         self.retained = Retained(
             messages_max=settings.retained_messages_max,
             bytes_max=settings.retained_bytes_max,
@@ -77,6 +85,8 @@ class Fanout:
             made.append((options, identifier))
             reasons.append(Reason(options.qos))
             handling = options.retain_handling
+            if options.filter.startswith(SHARED_PREFIX):
+                continue  # section 4.8.2: retained messages are not sent to a shared subscription
             if handling is RetainHandling.SEND or (
                 is_new and handling is RetainHandling.SEND_IF_NEW
             ):
@@ -87,17 +97,15 @@ class Fanout:
                 return
             client.reply(Suback(packet_id=packet.packet_id, reasons=tuple(reasons)))
             for options in wanted:
-                session.offer_retained(
+                session.outbound.offer_retained(
                     self._retained_for(session, options, identifiers), self._time.now
                 )
 
         self._time.gate.promise(self._time.book.subscribed(session, made), answer)
 
     def _objection(self, session: Session, options: SubscriptionOptions) -> Reason | None:
-        if session.rights is not None and not session.rights.may_subscribe(options.filter):
+        if session.rights is not None and not session.rights.may_subscribe(plain(options.filter)):
             return Reason.NOT_AUTHORIZED
-        if options.filter.startswith(SHARED_PREFIX):
-            return Reason.SHARED_SUBSCRIPTIONS_NOT_SUPPORTED
         if options.filter.count("/") >= self._settings.filter_levels_max:
             return Reason.TOPIC_FILTER_INVALID
         is_new = options.filter not in session.filters
@@ -142,18 +150,30 @@ class Fanout:
         now = self._time.now
         retained = message.retain and self.retained.put(message)
         subscriptions = self.subscriptions
+        message_qos, message_retain = message.qos, message.retain
         for target in subscriptions.takers(message):
-            session, qos, no_local, as_published, identifiers = target
-            if no_local and session.client_id == message.publisher:
-                own = subscriptions.others(session, message)
+            taker, qos, no_local, as_published, identifiers = target
+            if no_local and taker.client_id == message.publisher:
+                own = subscriptions.others(taker, message)
                 if own is None:
                     continue  # [MQTT-3.8.3-3]
                 _, qos, _, as_published, identifiers = own
-            retain = message.retain and as_published
-            delivery = Delivery(message, min(qos, message.qos), retain, identifiers)
-            session.deliver(delivery, now)
+            taker.deliver(
+                Delivery(
+                    message,
+                    min(qos, message_qos),
+                    message_retain and as_published,
+                    identifiers,
+                ),
+                now,
+            )
         if retained and message.payload:
-            for session, options, identifier, _ in subscriptions.latecomers(message):
+            for taker, options, identifier, _ in subscriptions.latecomers(message):
                 identifiers = (identifier,) if identifier else ()
-                delivery = Delivery(message, min(options.qos, message.qos), True, identifiers)
-                session.deliver(delivery, now)
+                delivery = Delivery(message, min(options.qos, message_qos), True, identifiers)
+                taker.deliver_retained(delivery, now)
+
+    def restored(self) -> None:
+        """After a start, when all sessions have their subscriptions and outbound states."""
+        for group in self.subscriptions.groups():
+            group.reconcile()

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from ...core.journal.reading import Bounds
 from ...core.record import Headers, TopicPartition
 
 
@@ -48,6 +49,11 @@ class Journal(Protocol):
 
     def before_seal(self, hook: Callable[[int], None], /) -> None:
         """`hook(commit)` just before each commit is sealed: the last moment for a note of it."""
+
+    def partitions(self) -> list[TopicPartition]: ...
+    def bounds(self, tp: TopicPartition, /) -> Bounds: ...
+    def unsettled(self) -> list[tuple[TopicPartition, int]]:
+        """Partitions with records that are not durable yet, and their next offsets."""
 
 
 class Committer(Protocol):

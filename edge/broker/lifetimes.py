@@ -11,6 +11,7 @@ import random
 from typing import TYPE_CHECKING, Protocol
 
 from ...core.errors import HeadwaterError
+from ...core.record import TopicPartition
 from ..mqtt.packets import Connack, Connect, Version, Will
 from ..mqtt.reasons import Reason, Violation
 from ..mqtt.topics import is_ours
@@ -40,6 +41,8 @@ class Observer(Protocol):
     def connected(self, client: Client, packet: Connect) -> None: ...
     def disconnected(self, client: Peer, why: str) -> None: ...
     def crashed(self, client: Client, error: Exception) -> None: ...
+    def missed(self, who: str, tp: TopicPartition, count: int) -> None:
+        """So many messages that waited for a session or a group were retired, or damaged, before they were read."""
 
 
 def will_delay(will: Will, session: Session, settings: MqttSettings) -> float:
@@ -117,9 +120,7 @@ class Lifetimes:
         if session is None:
             if len(self._broker.sessions) >= self._broker.settings.sessions_max:
                 raise Violation(Reason.QUOTA_EXCEEDED, "too many sessions")
-            session = self._broker.sessions[client_id] = Session(
-                client_id, self._broker.settings, self._broker.tally
-            )
+            session = self._broker.sessions[client_id] = Session(client_id, self._broker.departures)
         session.user, session.rights = client.user, rights
         session.settle()
         session.will = None  # [MQTT-3.1.3-9]: it came back before the delay was over
@@ -257,6 +258,7 @@ class Lifetimes:
         session.settle()
         self._broker.subscriptions.remove_session(session)
         self._broker.book.ended(session)
+        session.outbound.close()
         if session.will is not None:
             self._publish_will(session)
 

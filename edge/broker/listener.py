@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import structlog
 
+from ...core.record import TopicPartition
 from ..mqtt.packets import Connect
 from .broker import Broker
 from .client import Client
@@ -26,6 +27,14 @@ class LogObserver:
 
     def disconnected(self, client: Peer, why: str) -> None:
         self._log.debug("client gone", client=client.client_id, why=why)
+
+    def missed(self, who: str, tp: TopicPartition, count: int) -> None:
+        self._log.warning(
+            "messages were gone from the log before their subscriber came for them",
+            subscriber=who,
+            partition=str(tp),
+            messages_at_most=count,
+        )
 
     def crashed(self, client: Client, error: Exception) -> None:
         self._log.error(

@@ -48,7 +48,7 @@ def negotiate(
         receive_maximum=settings.receive_maximum,
         maximum_packet_size=client.connection.packet_bytes_max,
         topic_alias_maximum=settings.topic_alias_max,
-        shared_subscription_available=0,
+        shared_subscription_available=1,
         assigned_client_identifier=None if packet.client_id else session.client_id,
         server_keep_alive=keep_alive,
         response_information=_response_information(packet, session, settings),

@@ -145,9 +145,6 @@ class Peer:
     def fits(self, size: int) -> bool:
         return self._connection.fits(size)
 
-    def overflow(self) -> None:
-        self.close(Reason.QUOTA_EXCEEDED, "subscriber's queue is full")
-
     def pause(self, why: int) -> None:
         if not self._paused and self.transport is not None:
             self.transport.pause_reading()

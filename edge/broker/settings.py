@@ -2,19 +2,10 @@
 
 from __future__ import annotations
 
-import enum
-
 import msgspec
 
 from ...core.errors import Misconfigured
 from ...core.units import KIB, MIB, ByteSize, Duration
-
-
-class QueueFull(enum.Enum):
-    """What happens to a subscriber whose queue is full; either way it is counted."""
-
-    DROP_NEWEST = "drop-newest"  # the message is not delivered to this subscriber (it is in the log all the same)
-    DISCONNECT = "disconnect"  # 0x97; the session with what is queued stays
 
 
 class MqttSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -46,12 +37,22 @@ class MqttSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """How long a session may outlive its connection: a week away is a holiday, longer is a device that was replaced."""
     inflight_max: int = 100
     """Unacknowledged deliveries to one subscriber: enough to fill a mobile link, less if the client says so."""
-    queue_messages_max: int = 1000
-    """Messages queued for one slow or absent subscriber (in memory)."""
-    queue_bytes_max: ByteSize = ByteSize(MIB)
-    """The same in payload bytes."""
-    queue_full: QueueFull = QueueFull.DROP_NEWEST
-    """Dropping harms this subscriber alone and the log still has the message."""
+    inflight_bytes_max: ByteSize = ByteSize(MIB)
+    """The same in topics and payloads: a hundred camera pictures would be more than a radio link can hold."""
+    burst_messages_max: int = 500
+    """Messages kept in memory for one connected subscriber that is slower than its publishers; what is more waits in
+    the log, by offset, and is read again. Five windows: a burst of one commit needs no reading."""
+    burst_bytes_max: ByteSize = ByteSize(256 * KIB)
+    """The same in topics, payloads and what they cost beside."""
+    replay_memory_max: ByteSize = ByteSize(8 * MIB)
+    """All subscribers' bursts, and what was read from the log for them: a thousand that return at once share it."""
+    replay_read_bytes: ByteSize = ByteSize(64 * KIB)
+    """Read from the log for one subscriber at a time: some hundred readings, handed out in a millisecond."""
+    replay_reads_max: int = 4
+    """Reads of the log under way at a time: a card has one head, and publishers need it too."""
+    progress_interval: Duration = Duration(10)
+    """How often the QoS 1 progress of a kept session is noted in the log: what a power cut makes us send again. QoS 2
+    is noted before each packet."""
     write_buffer_max: ByteSize = ByteSize(256 * KIB)
     """Bytes a client has not yet read: beyond it QoS 0 is dropped, other deliveries queue, and we stop reading it."""
     retained_messages_max: int = 100_000
@@ -72,7 +73,7 @@ class MqttSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         ):
             if not 0 <= getattr(self, name) <= 0xFFFF:
                 raise Misconfigured(f"edge.mqtt_limits.{name} must be at most 65535")
-        for name in ("receive_maximum", "inflight_max", "connections_max", "queue_messages_max"):
+        for name in ("receive_maximum", "inflight_max", "connections_max", "replay_reads_max"):
             if getattr(self, name) < 1:
                 raise Misconfigured(f"edge.mqtt_limits.{name} must be at least 1")
         if self.refusals_max < 0:

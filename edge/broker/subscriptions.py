@@ -3,32 +3,48 @@
 `generation` moves with every change; whoever caches an answer compares it. A session with several matching filters
 is found once, with the highest QoS of them and all their identifiers ([MQTT-3.3.4-2], [MQTT-3.3.4-3]);
 retain-as-published holds if all matching filters say so. A no-local filter does not match what its own session
-published: then the others alone count.
+published: then the others alone count. A shared group is found as one taker, whoever its members are.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ..mqtt.packets import RetainHandling, SubscriptionOptions
+from ..mqtt.topics import SHARED_PREFIX
+from .backlog import Delivery
 from .messages import Message
-from .sessions import Session
+
+if TYPE_CHECKING:
+    from .groups import Group
+    from .sessions import Session
 
 # Topics whose subscribers are remembered; the whole memory is dropped when it is full or anything changes.
 CACHED_TOPICS_MAX = 4096
 
 
+class Taker(Protocol):
+    """Who gets messages: a session's outbound side, or a shared group."""
+
+    @property
+    def client_id(self) -> str: ...
+    def may_read(self, topic: str) -> bool: ...
+    def deliver(self, delivery: Delivery, now: float) -> None: ...
+    def deliver_retained(self, delivery: Delivery, now: float) -> None: ...
+
+
 class Subscription(NamedTuple):
-    session: Session
+    taker: Taker
     options: SubscriptionOptions
     identifier: int  # 0: none
     since: int  # the generation that began with it; replacing it changes nothing
 
 
 class Target(NamedTuple):
-    """One session that gets a message, and how."""
+    """One taker of a message, and how it gets it."""
 
-    session: Session
+    taker: Taker
     qos: int
     no_local: bool  # of any of its filters
     retain_as_published: bool
@@ -36,21 +52,44 @@ class Target(NamedTuple):
 
 
 class _Node:
-    __slots__ = ("children", "subscriptions")
+    __slots__ = ("children", "groups", "subscriptions")
 
     def __init__(self) -> None:
         self.children: dict[str, _Node] | None = None
         self.subscriptions: dict[str, Subscription] | None = None  # by client identifier
+        self.groups: dict[str, Group] | None = None  # by $share/NAME/FILTER
 
     @property
     def empty(self) -> bool:
-        return not self.children and not self.subscriptions
+        return not self.children and not self.subscriptions and not self.groups
+
+    def takers(self) -> Iterable[Subscription]:
+        found: list[Subscription] = []
+        if self.subscriptions:
+            found += self.subscriptions.values()
+        if self.groups:
+            found += [Subscription(group, _WHOLE, 0, group.since) for group in self.groups.values()]
+        return found
+
+    @property
+    def taken(self) -> bool:
+        return bool(self.subscriptions or self.groups)
+
+
+# A group takes a message as it is; each member's options are applied when it is handed out.
+_WHOLE = SubscriptionOptions(
+    "", 2, retain_as_published=True, retain_handling=RetainHandling.DO_NOT_SEND
+)
 
 
 class Subscriptions:
-    __slots__ = ("_cache", "_cache_generation", "_root", "count", "generation", "is_guarded")
+    __slots__ = (
+        "_cache", "_cache_generation", "_make_group", "_root", "count", "generation", "is_guarded",
+    )  # fmt: skip
 
-    def __init__(self) -> None:
+    def __init__(self, make_group: Callable[[str, str, int], Group] | None = None) -> None:
+        """`make_group(name, filter, generation)`; without it there are no shared subscriptions."""
+        self._make_group = make_group
         self._root = _Node()
         self._cache: dict[str, list[Target]] = {}
         self._cache_generation = 0
@@ -60,40 +99,71 @@ class Subscriptions:
 
     def add(self, session: Session, options: SubscriptionOptions, identifier: int) -> bool:
         """True where the session did not have this filter before; else it is replaced ([MQTT-3.8.4-3])."""
+        topic_filter = options.filter
+        is_new = topic_filter not in session.filters
+        self.generation += 1
+        node = self._node(plain(topic_filter))
+        if topic_filter.startswith(SHARED_PREFIX):
+            self._join(node, session, options, identifier)
+        else:
+            if node.subscriptions is None:
+                node.subscriptions = {}
+            old = node.subscriptions.get(session.client_id)
+            since = self.generation if old is None else old.since
+            node.subscriptions[session.client_id] = Subscription(
+                session.outbound, options, identifier, since
+            )
+        session.filters[topic_filter] = (options, identifier)
+        (session.no_local.add if options.no_local else session.no_local.discard)(topic_filter)
+        session.outbound.subscribed(topic_filter, is_new=is_new)
+        self.count += is_new
+        return is_new
+
+    def _node(self, topic_filter: str) -> _Node:
         node = self._root
-        for level in options.filter.split("/"):
+        for level in topic_filter.split("/"):
             if node.children is None:
                 node.children = {}
             child = node.children.get(level)
             if child is None:
                 child = node.children[level] = _Node()
             node = child
-        if node.subscriptions is None:
-            node.subscriptions = {}
-        old = node.subscriptions.get(session.client_id)
-        is_new = old is None
-        self.generation += 1
-        since = self.generation if old is None else old.since
-        node.subscriptions[session.client_id] = Subscription(session, options, identifier, since)
-        session.filters[options.filter] = (options, identifier)
-        (session.no_local.add if options.no_local else session.no_local.discard)(options.filter)
-        self.count += is_new
-        return is_new
+        return node
+
+    def _join(
+        self, node: _Node, session: Session, options: SubscriptionOptions, identifier: int
+    ) -> None:
+        assert self._make_group is not None
+        if node.groups is None:
+            node.groups = {}
+        group = node.groups.get(options.filter)
+        if group is None:
+            group = node.groups[options.filter] = self._make_group(
+                options.filter, plain(options.filter), self.generation
+            )
+        group.join(session.outbound, options, identifier)
 
     def remove(self, session: Session, topic_filter: str) -> bool:
         """False where there was no such subscription. Compares filters character by character ([MQTT-3.10.4-1])."""
+        if session.filters.pop(topic_filter, None) is None:
+            return False
         path: list[tuple[_Node, str]] = []
         node = self._root
-        for level in topic_filter.split("/"):
-            child = node.children.get(level) if node.children else None
-            if child is None:
-                return False
+        for level in plain(topic_filter).split("/"):
+            assert node.children is not None
             path.append((node, level))
-            node = child
-        if not node.subscriptions or node.subscriptions.pop(session.client_id, None) is None:
-            return False
-        session.filters.pop(topic_filter, None)
+            node = node.children[level]
+        if topic_filter.startswith(SHARED_PREFIX):
+            assert node.groups is not None
+            group = node.groups[topic_filter]
+            group.leave(session.outbound)
+            if not group.members:
+                del node.groups[topic_filter]
+        else:
+            assert node.subscriptions is not None
+            del node.subscriptions[session.client_id]
         session.no_local.discard(topic_filter)
+        session.outbound.unsubscribed(topic_filter)
         for parent, level in reversed(path):
             assert parent.children is not None
             if not parent.children[level].empty:
@@ -115,11 +185,7 @@ class Subscriptions:
         """Every subscription whose filter matches and whose session may read it, in no particular order."""
         found = self._under(topic)
         if self.is_guarded:
-            return [
-                each
-                for each in found
-                if each.session.rights is None or each.session.rights.may_read(topic)
-            ]
+            return [each for each in found if each.taker.may_read(topic)]
         return found
 
     def _under(self, topic: str) -> list[Subscription]:
@@ -138,21 +204,21 @@ class Subscriptions:
                 if wild:
                     if (child := children.get("+")) is not None:
                         below.append(child)
-                    if (child := children.get("#")) is not None and child.subscriptions:
-                        found.extend(child.subscriptions.values())
+                    if (child := children.get("#")) is not None and child.taken:
+                        found.extend(child.takers())
             nodes = below
             if not nodes:
                 return found
         for node in nodes:
-            if node.subscriptions:
-                found.extend(node.subscriptions.values())
+            if node.taken:
+                found.extend(node.takers())
             # "sport/#" matches "sport" as well
-            if node.children and (child := node.children.get("#")) and child.subscriptions:
-                found.extend(child.subscriptions.values())
+            if node.children and (child := node.children.get("#")) and child.taken:
+                found.extend(child.takers())
         return found
 
     def targets(self, topic: str) -> list[Target]:
-        """Each session once. Remembered until a subscription changes."""
+        """Each taker once. Remembered until a subscription changes."""
         cache = self._cache
         if self._cache_generation != self.generation or len(cache) >= CACHED_TOPICS_MAX:
             cache.clear()
@@ -181,35 +247,59 @@ class Subscriptions:
             and each.options.retain_handling is not RetainHandling.DO_NOT_SEND
         ]
 
-    def others(self, session: Session, message: Message) -> Target | None:
+    def others(self, taker: Taker, message: Message) -> Target | None:
         """What is left for a session of its own message: its filters without no local ([MQTT-3.8.3-3])."""
-        merged = _merged(
+        return merged(
             [
                 each
                 for each in self.matching(message.topic)
-                if each.session is session
+                if each.taker is taker
                 and each.since <= message.generation
                 and not each.options.no_local
             ]
         )
-        return merged[0] if merged else None
+
+    def groups(self) -> list[Group]:
+        """All shared groups; for a scrape, and after a start."""
+        found: list[Group] = []
+        nodes = [self._root]
+        while nodes:
+            node = nodes.pop()
+            if node.groups:
+                found += node.groups.values()
+            if node.children:
+                nodes += node.children.values()
+        return found
+
+
+def plain(topic_filter: str) -> str:
+    """What is matched: of a shared subscription the part after its name."""
+    if topic_filter.startswith(SHARED_PREFIX):
+        return topic_filter.split("/", 2)[2]
+    return topic_filter
+
+
+def merged(subscriptions: list[Subscription]) -> Target | None:
+    """Several subscriptions of one taker, as one."""
+    found = _merged(subscriptions)
+    return found[0] if found else None
 
 
 def _merged(subscriptions: list[Subscription]) -> list[Target]:
-    by_client: dict[str, Target] = {}
-    for session, options, identifier, _ in subscriptions:
+    by_taker: dict[int, Target] = {}
+    for taker, options, identifier, _ in subscriptions:
         identifiers = (identifier,) if identifier else ()
-        other = by_client.get(session.client_id)
+        other = by_taker.get(id(taker))
         if other is None:
-            by_client[session.client_id] = Target(
-                session, options.qos, options.no_local, options.retain_as_published, identifiers
+            by_taker[id(taker)] = Target(
+                taker, options.qos, options.no_local, options.retain_as_published, identifiers
             )
         else:
-            by_client[session.client_id] = Target(
-                session,
+            by_taker[id(taker)] = Target(
+                taker,
                 max(other.qos, options.qos),
                 other.no_local or options.no_local,
                 other.retain_as_published and options.retain_as_published,
                 other.identifiers + identifiers,
             )
-    return list(by_client.values())
+    return list(by_taker.values())

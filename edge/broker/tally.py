@@ -22,6 +22,7 @@ class Tally:
         "published",
         "refused",
         "repeated",
+        "replayed",
         "wills",
     )
 
@@ -35,6 +36,7 @@ class Tally:
         )
         self.repeated = 0  # publishes that were in the journal already and were not stored again
         self.delivered = [0, 0, 0]  # PUBLISH packets to subscribers, by QoS
+        self.replayed = 0  # messages read from the journal again for a subscriber
         self.wills = 0  # wills published
         self.paused = 0  # times that reading was paused for the disk's sake
         self.crashes = 0  # connections closed for a defect of ours

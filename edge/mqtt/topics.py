@@ -73,3 +73,17 @@ def matches(topic_filter: str, topic: str) -> bool:
         if index == len(levels) or level not in ("+", levels[index]):
             return False
     return len(wanted) == len(levels)
+
+
+def overlap(one: str, other: str) -> bool:
+    """Whether some topic falls under both filters; True in doubt."""
+    left, right = one.split("/"), other.split("/")
+    for a, b in zip(left, right, strict=False):
+        if "#" in (a, b):
+            return True
+        if a != b and "+" not in (a, b):
+            return False
+    longer = left if len(left) > len(right) else right
+    shorter = min(len(left), len(right))
+    # "a/#" matches "a" as well
+    return len(left) == len(right) or longer[shorter] == "#"

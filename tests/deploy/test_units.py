@@ -110,7 +110,7 @@ def test_the_edges_memory_limit_has_room_for_its_own_limits() -> None:
         edge.uplink_options.memory_bytes_max
         + edge.journal.pending_bytes_max
         + edge.mqtt_limits.retained_bytes_max
-        + edge.mqtt_limits.queue_bytes_max
+        + edge.mqtt_limits.replay_memory_max
     )
     limit = ByteSize.parse(settings(EDGE)["MemoryHigh"][0].replace("M", "MiB"))
     assert 40 * MIB + own < limit

@@ -102,7 +102,7 @@ def test_streams_are_read_from_toml_and_become_the_journals_rules(tmp_path: Path
 
         [edge.mqtt_limits]
         packet_bytes_max = "64KiB"
-        queue_full = "disconnect"
+        burst_bytes_max = "64KiB"
 
         [[edge.streams]]
         name = "readings"

@@ -329,6 +329,13 @@ class FileJournal(JournalReader):
     def writers(self) -> list[PartitionWriter]:
         return list(self._writers.values())
 
+    def unsettled(self) -> list[tuple[TopicPartition, int]]:
+        """Partitions with records that are not durable yet, and their next offsets."""
+        writers = list(self._intake.dirty)
+        if self._under_way is not None:
+            writers += [writer for writer, _ in self._under_way.ends]
+        return [(writer.partition, writer.next_offset) for writer in writers]
+
     def bounds(self, partition: TopicPartition) -> Bounds:
         writer = self._writers.get(partition)
         if writer is None:

@@ -12,9 +12,11 @@ from typing import NamedTuple
 import msgspec
 
 from headwater.core.clock import ManualClock
-from headwater.core.record import Headers, Record, TopicPartition
+from headwater.core.journal.reading import Bounds
+from headwater.core.record import Headers, Record, StoredRecord, TopicPartition
 from headwater.edge.broker.broker import Broker
 from headwater.edge.broker.client import Client
+from headwater.edge.broker.departures import Reading
 from headwater.edge.broker.lifetimes import TICK_S
 from headwater.edge.broker.listening.door import Visitor
 from headwater.edge.broker.settings import MqttSettings
@@ -57,6 +59,10 @@ class MemoryJournal:
         self.early: set[str] = set()
         self.reserved = True
         self.noted = False  # something, in the open commit
+        self.starts: dict[TopicPartition, int] = {}  # moved by hand: retention
+        self.ends: dict[TopicPartition, int] = {}
+        self._sealed: dict[int, dict[TopicPartition, int]] = {}
+        self._by_partition: dict[TopicPartition, list[Record]] = {}
         self._durable_records = 0
         self._before_seal: list[Callable[[int], None]] = []
         self._next: dict[TopicPartition, int] = {}
@@ -70,6 +76,7 @@ class MemoryJournal:
             raise self.refusal
         offset = self._next.get(tp, 0)
         self._next[tp] = offset + 1
+        self._by_partition.setdefault(tp, []).append(record)
         self.stored.append(Stored(tp, offset, record))
         return offset
 
@@ -77,6 +84,20 @@ class MemoryJournal:
         self.notes.append((kind, payload))
         self.noted = True
         return self.open_commit
+
+    def partitions(self) -> list[TopicPartition]:
+        return [tp for tp, end in self.ends.items() if end]
+
+    def bounds(self, tp: TopicPartition, /) -> Bounds:
+        return Bounds(self.starts.get(tp, 0), self.ends.get(tp, 0))
+
+    def unsettled(self) -> list[tuple[TopicPartition, int]]:
+        return [(tp, end) for tp, end in self._next.items() if end > self.ends.get(tp, 0)]
+
+    def records(self, tp: TopicPartition, offset: int) -> list[StoredRecord]:
+        """Durable ones of a partition from an offset on."""
+        own = self._by_partition.get(tp, [])
+        return [StoredRecord(at, *own[at]) for at in range(offset, self.ends.get(tp, 0))]
 
     @property
     def pending_bytes(self) -> int:
@@ -96,14 +117,32 @@ class MemoryJournal:
         for hook in self._before_seal:
             hook(self.open_commit)
         self.noted = False
+        self._sealed[self.open_commit] = dict(self._next)
         self.open_commit += 1
         return self.open_commit - 1
 
     def complete(self, commit: int) -> None:
         self.durable = commit
+        self.ends.update(self._sealed.pop(commit, {}))
         self._durable_records = len(self.stored)
         for listener in self._listeners:
             listener(commit)
+
+    def crashed(self) -> MemoryJournal:
+        """What a process that starts after a kill finds: what was durable."""
+        after = MemoryJournal()
+        after.starts, after.ends = dict(self.starts), dict(self.ends)
+        after._next = dict(self.ends)
+        after._by_partition = {
+            tp: records[: self.ends.get(tp, 0)] for tp, records in self._by_partition.items()
+        }
+        after.stored = [
+            each for each in self.stored if each.offset < self.ends.get(each.partition, 0)
+        ]
+        after._durable_records = len(after.stored)
+        after.durable = self.durable
+        after.open_commit = self.durable + 1
+        return after
 
     @property
     def values(self) -> list[bytes | None]:
@@ -127,6 +166,46 @@ class MemoryWriter:
     ) -> int:
         self.passed = self.early and self._journal.reserved
         return self._journal.append(self._tp, Record(timestamp, key, value, headers))
+
+
+class MemorySource:
+    """Reads of the memory journal, carried out at once, or by hand where `by_hand`: in the order of asking."""
+
+    def __init__(self, journal: MemoryJournal) -> None:
+        self.by_hand = False
+        self.waiting: list[Callable[[], None]] = []
+        self.reads = 0
+        self.failing = False
+        self._journal = journal
+
+    def read(
+        self,
+        tp: TopicPartition,
+        offset: int,
+        *,
+        bytes_max: int,
+        done: Callable[[Reading], None],
+    ) -> None:
+        self.reads += 1
+        if self.by_hand:
+            self.waiting.append(lambda: done(self._read(tp, offset, bytes_max)))
+        else:
+            done(self._read(tp, offset, bytes_max))
+
+    def _read(self, tp: TopicPartition, offset: int, bytes_max: int) -> Reading:
+        bounds = self._journal.bounds(tp)
+        if self.failing:
+            return Reading([], failed=True)
+        if offset < bounds.start:
+            return Reading([], start=bounds.start)
+        found: list[StoredRecord] = []
+        size = 0
+        for record in self._journal.records(tp, offset):
+            size += len(record.value or b"") + len(record.key or b"")
+            if found and size > bytes_max:
+                break
+            found.append(record)
+        return Reading(found, size, start=0 if found else bounds.end)
 
 
 class MemoryTransport:
@@ -246,12 +325,15 @@ class Bench:
         *,
         settings: MqttSettings | None = None,
         streams: tuple[StreamSettings, ...] = (),
+        journal: MemoryJournal | None = None,
     ) -> None:
         self.clock = ManualClock()
-        self.journal = MemoryJournal()
+        self.journal = journal or MemoryJournal()
+        self.source = MemorySource(self.journal)
         self.broker = Broker(
             self.journal,
             self.journal,
+            source=self.source,
             streams=StreamTable(streams),
             settings=settings or MqttSettings(),
             clock=self.clock,
@@ -265,6 +347,13 @@ class Bench:
         """Where something was noted of a kept session, the disk says that it has it: then CONNACK or SUBACK comes."""
         if self.journal.noted:
             self.sync()
+
+    def finish_reads(self) -> None:
+        """Carry out the reads asked for so far, each at the top of the loop."""
+        waiting, self.source.waiting = self.source.waiting, []
+        for read in waiting:
+            read()
+            self.broker.departed()
 
     def wait(self, seconds: float) -> None:
         """Time passes, tick by tick."""

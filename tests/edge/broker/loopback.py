@@ -13,7 +13,7 @@ from headwater.edge.broker.listener import MqttListener
 from headwater.edge.broker.settings import MqttSettings
 from headwater.edge.streams import StreamTable
 
-from .harness import MemoryJournal
+from .harness import MemoryJournal, MemorySource
 
 
 class LoopJournal(MemoryJournal):
@@ -42,9 +42,11 @@ class Served:
 @asynccontextmanager
 async def served(settings: MqttSettings | None = None) -> AsyncIterator[Served]:
     journal = LoopJournal()
+    source = MemorySource(journal)
     broker = Broker(
         journal,
         journal,
+        source=source,
         streams=StreamTable(()),
         settings=settings or MqttSettings(),
         clock=SystemClock(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from headwater.edge.broker.settings import MqttSettings, QueueFull
+from headwater.edge.broker.settings import MqttSettings
 from headwater.edge.mqtt.packets import (
     Acknowledgement,
     Connect,
@@ -225,17 +225,6 @@ def test_properties_of_a_message_travel_with_it_but_its_alias_does_not() -> None
     assert payloads(old.take()) == [b"x"]
 
 
-def test_shared_subscriptions_are_refused_as_announced() -> None:
-    bench = Bench()
-    peer = bench.connect()
-    (suback,) = peer.subscribe("$share/g/a", "a")
-    assert isinstance(suback, Suback)
-    assert suback.reasons == (
-        Reason.SHARED_SUBSCRIPTIONS_NOT_SUPPORTED,
-        Reason.GRANTED_QOS_2,
-    )
-
-
 def test_limits_on_subscriptions_refuse_the_one_and_grant_the_others() -> None:
     bench = Bench(settings=MqttSettings(subscriptions_max=2, filter_levels_max=3))
     peer = bench.connect()
@@ -287,34 +276,6 @@ def test_after_pubrec_only_pubrel_is_sent_again() -> None:
     back.send(Connect(version=Version.V5, client_id="s", clean_start=False, properties=KEPT))
     bench.keep_promises()
     assert back.take()[1:] == [Acknowledgement(PacketType.PUBREL, 1)]
-
-
-def test_a_full_queue_drops_the_newest_for_this_subscriber_and_counts() -> None:
-    bench = Bench(settings=MqttSettings(queue_messages_max=2))
-    publisher = bench.connect("p")
-    subscriber = bench.connect("s", clean=False, properties=KEPT)
-    subscriber.subscribe("a", qos=1)
-    subscriber.lose()
-    for number in range(5):
-        publisher.publish("a", b"%d" % number, id=number + 1)
-    bench.sync()
-    assert bench.broker.tally.delivery_dropped == {"queue full": 3}
-    back = bench.connect("s", clean=False, properties=KEPT)
-    assert back.version is Version.V5
-    assert len(bench.journal.stored) == 5
-    assert bench.broker.sessions["s"].queued == 0
-
-
-def test_a_full_queue_may_disconnect_instead() -> None:
-    bench = Bench(settings=MqttSettings(queue_messages_max=1, queue_full=QueueFull.DISCONNECT))
-    publisher = bench.connect("p")
-    subscriber = bench.connect("s", properties=Properties(receive_maximum=1))
-    subscriber.subscribe("a", qos=1)
-    for number in range(3):
-        publisher.publish("a", id=number + 1)
-    bench.sync()
-    assert subscriber.take()[-1] == Disconnect(reason=Reason.QUOTA_EXCEEDED)
-    assert len(publisher.take()) == 3
 
 
 def test_a_subscriber_that_does_not_read_is_dropped_qos_0_and_queued_qos_1() -> None:

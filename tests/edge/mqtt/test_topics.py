@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headwater.edge.broker.sessions import Session
-from headwater.edge.broker.settings import MqttSettings
 from headwater.edge.broker.subscriptions import Subscriptions
-from headwater.edge.broker.tally import Tally
 from headwater.edge.mqtt.packets import SubscriptionOptions
 from headwater.edge.mqtt.reasons import Violation
 from headwater.edge.mqtt.topics import check_topic_filter, check_topic_name, matches
+
+from ..broker.harness import Bench
 
 
 @pytest.mark.parametrize(
@@ -122,5 +122,8 @@ def test_a_session_with_overlapping_filters_is_found_once_with_the_highest_qos()
     assert sorted(target.identifiers) == [7, 9]  # [MQTT-3.3.4-3]
 
 
+BENCH = Bench()
+
+
 def session(client_id: str) -> Session:
-    return Session(client_id, MqttSettings(), Tally())
+    return Session(client_id, BENCH.broker.departures)

@@ -1,0 +1,139 @@
+"""An outbound side as it is kept: plain structs, MessagePack-able, each whole in itself.
+
+A position says of one partition where the session is: the stretches still to be read, and `next`, the log's end when
+the state was taken. What was appended from `next` on is unknown to it, so after a start all of it is one more stretch, held
+against the subscriptions record by record. Every partition that the session's filters may match has a position, so
+that one without is one that began later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from ...core.errors import Corrupt, Missing
+from ...core.journal.reading import Bounds
+from ...core.record import TopicPartition
+from ..mqtt.topics import SHARED_PREFIX, overlap
+from .backlog import Backlog, Cursor, Stretch
+
+if TYPE_CHECKING:
+    from .departures import Departures
+
+
+class FlightState(msgspec.Struct, frozen=True, array_like=True):
+    """`stream` empty: a message without a record (it is not sent again; at QoS 2 its identifier is released)."""
+
+    packet_id: int
+    stream: str
+    partition: int
+    offset: int
+    qos: int
+    retain: bool
+    released: bool
+    identifiers: tuple[int, ...]
+    size: int
+    group: str = ""
+
+
+class Place(msgspec.Struct, frozen=True, array_like=True):
+    """`stretches`: (start, end, messages, exact) each."""
+
+    stream: str
+    partition: int
+    next: int
+    stretches: list[tuple[int, int, int, bool]] = []
+
+
+class ShareState(msgspec.Struct, frozen=True, array_like=True):
+    """A shared group. `stamp` orders the copies that its members keep; `out`: (stream, partition, offset, client, qos)."""
+
+    name: str
+    stamp: int
+    positions: list[Place]
+    out: list[tuple[str, int, int, str, int]] = []
+
+
+class OutboundState(msgspec.Struct, frozen=True, array_like=True):
+    last_id: int = 0
+    flights: list[FlightState] = []
+    positions: list[Place] = []
+    floors: list[tuple[str, str, int, int]] = []  # filter, stream, partition, offset
+    shares: list[ShareState] = []
+
+
+def pack(state: OutboundState) -> bytes:
+    return msgspec.msgpack.encode(state)
+
+
+def unpack(data: bytes) -> OutboundState | None:
+    """None where nothing was noted. Raises Corrupt."""
+    if not data:
+        return None
+    try:
+        return msgspec.msgpack.decode(data, type=OutboundState)
+    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        raise Corrupt(f"outbound state of a session: {error}") from error
+
+
+def positions_of(backlog: Backlog, departures: Departures, filters: Collection[str]) -> list[Place]:
+    """Where everything stands. What is queued in memory counts as still to be read."""
+    cursors = backlog.spread()
+    places: dict[TopicPartition, Place] = {}
+    for tp in (*cursors, *_candidates(departures, filters)):
+        if tp in places:
+            continue
+        bounds = _bounds(departures, tp)
+        if bounds is None:
+            continue
+        cursor = cursors.get(tp)
+        stretches = [] if cursor is None else cursor.stretches
+        places[tp] = Place(
+            tp.topic,
+            tp.partition,
+            bounds.end,
+            [(s.start, s.end, s.count, s.exact) for s in stretches],
+        )
+    return list(places.values())
+
+
+def restore_positions(
+    backlog: Backlog, departures: Departures, filters: Collection[str], places: Iterable[Place]
+) -> None:
+    known = {TopicPartition(place.stream, place.partition): place for place in places}
+    for tp in dict.fromkeys((*known, *_candidates(departures, filters))):
+        bounds = _bounds(departures, tp)
+        if bounds is None:
+            continue
+        place = known.get(tp)
+        begin = bounds.start if place is None else place.next
+        cursor = Cursor(
+            Stretch(start, end, count, exact=exact)
+            for start, end, count, exact in ([] if place is None else place.stretches)
+        )
+        if begin < bounds.end:
+            cursor.stretches.append(Stretch(begin, bounds.end, bounds.end - begin))
+        if cursor.stretches:
+            backlog.cursors[tp] = cursor
+
+
+def _candidates(departures: Departures, filters: Collection[str]) -> list[TopicPartition]:
+    """Partitions that hold, or may come to hold, what the filters match (shared ones aside: a group has its own state)."""
+    plain = [each for each in filters if not each.startswith(SHARED_PREFIX)]
+    if not plain:
+        return []
+    wanted = {
+        stream
+        for stream, routed in departures.streams.items()
+        if not routed or any(overlap(each, other) for each in plain for other in routed)
+    }
+    return [tp for tp in departures.ends.partitions() if tp.topic in wanted]
+
+
+def _bounds(departures: Departures, tp: TopicPartition) -> Bounds | None:
+    try:
+        return departures.ends.bounds(tp)
+    except Missing:
+        return None
