@@ -97,16 +97,16 @@ class Broker:
         self.deadlines.run(self.now)
         self.book.tick(self.now)
         self._review_disk()
+        self.departures.run()
         if self.departures.tick(self.now):
             self._committer.request()
-        self.departures.run()
         self.flush()
 
     def on_durable(self, commit: int) -> None:
         self.gate.on_durable(commit)
+        self.departures.run()
         if self.departures.settle():
             self._committer.request()
-        self.departures.run()
         if self.paused is not None:
             self._review_disk()
         if self.dirty:
@@ -114,10 +114,10 @@ class Broker:
 
     def received(self) -> None:
         """After each read of a client: ask for the commit, write what gathered, look at the disk's backlog."""
+        self.departures.run()
         self.departures.settle()
         if self._journal.pending_bytes:
             self._committer.request()
-        self.departures.run()
         self.gate.pass_all()
         if self.dirty:
             self.flush()
@@ -126,9 +126,9 @@ class Broker:
 
     def departed(self) -> None:
         """After what is neither a read of a client nor a commit: a read of the journal, a client that reads again."""
+        self.departures.run()
         if self.departures.settle():
             self._committer.request()
-        self.departures.run()
         if self.dirty:
             self.flush()
 
