@@ -114,11 +114,11 @@ class Broker:
 
     def received(self) -> None:
         """After each read of a client: ask for the commit, write what gathered, look at the disk's backlog."""
+        self.gate.pass_all()
         self.departures.run()
         self.departures.settle()
         if self._journal.pending_bytes:
             self._committer.request()
-        self.gate.pass_all()
         if self.dirty:
             self.flush()
         if self._journal.overfull and self.paused is None:
