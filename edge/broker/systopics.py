@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from ..mqtt.topics import matches
+from .backlog import Delivery
 from .messages import Message
-from .sessions import Delivery
 
 if TYPE_CHECKING:
     from .broker import Broker
@@ -63,10 +63,10 @@ class SystemTopics:
         self._wait()
 
     def _tell(self, message: Message) -> None:
-        for session, _, _, as_published, identifiers in self._broker.subscriptions.targets(
+        for taker, _, _, as_published, identifiers in self._broker.subscriptions.targets(
             message.topic
         ):
-            session.deliver(Delivery(message, 0, as_published, identifiers), self._broker.now)
+            taker.deliver(Delivery(message, 0, as_published, identifiers), self._broker.now)
 
     def _message(self, topic: str, text: str) -> Message:
         broker = self._broker

@@ -27,6 +27,7 @@ from headwater.edge.mqtt.packets import Connect, Packet, Version
 from headwater.edge.streams import StreamTable
 from headwater.edge.visits import Visits, VisitSettings
 
+from ..harness import MemorySource
 from ..loopback import LoopJournal
 
 ANY = "127.0.0.1:0"
@@ -55,6 +56,7 @@ async def serving(
     broker = Broker(
         journal,
         journal,
+        source=MemorySource(journal),
         streams=StreamTable(()),
         settings=limits or MqttSettings(),
         clock=SystemClock(),
