@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 
 import pytest
 
-from headwater.core.record import TopicPartition
 from headwater.edge.broker.backlog import STRETCHES_MAX, Cursor
-from headwater.edge.broker.outboundstate import OutboundState, unpack
 from headwater.edge.broker.sessions import Session
 from headwater.edge.broker.settings import MqttSettings
 from headwater.edge.mqtt.encoding import encode_packet
 from headwater.edge.mqtt.packets import (
     Acknowledgement,
-    Connect,
-    Packet,
     PacketType,
     Publish,
     Subscribe,
@@ -25,52 +20,9 @@ from headwater.edge.mqtt.packets import (
     Version,
 )
 from headwater.edge.mqtt.properties import Properties
-from headwater.edge.mqtt.reasons import Reason
 
-from .harness import Bench, Peer
-
-KEPT = Properties(session_expiry_interval=100_000)
-DEFAULT = TopicPartition("default", 0)
-
-
-def publishes(packets: list[Packet]) -> list[Publish]:
-    return [packet for packet in packets if isinstance(packet, Publish)]
-
-
-def payloads(packets: list[Packet]) -> list[bytes]:
-    return [packet.payload for packet in publishes(packets)]
-
-
-def back(bench: Bench, client_id: str = "s", properties: Properties = KEPT) -> Peer:
-    peer = bench.peer()
-    peer.send(
-        Connect(version=Version.V5, client_id=client_id, clean_start=False, properties=properties)
-    )
-    bench.keep_promises()
-    return peer
-
-
-def drain(peer: Peer, bench: Bench) -> list[Publish]:
-    """Take and acknowledge until nothing comes."""
-    found: list[Publish] = []
-    while packets := settle(peer, bench):
-        for packet in packets:
-            if isinstance(packet, Publish):
-                found.append(packet)
-                if packet.qos == 1:
-                    peer.send(Acknowledgement(PacketType.PUBACK, packet.packet_id))
-                elif packet.qos == 2:
-                    peer.send(Acknowledgement(PacketType.PUBREC, packet.packet_id))
-            elif isinstance(packet, Acknowledgement) and packet.kind is PacketType.PUBREL:
-                peer.send(Acknowledgement(PacketType.PUBCOMP, packet.packet_id))
-    return found
-
-
-def settle(peer: Peer, bench: Bench) -> list[Packet]:
-    """What comes when the disk has done what it was asked to."""
-    bench.finish_reads()
-    bench.keep_promises()
-    return peer.take()
+from .harness import Bench
+from .subscriber import DEFAULT, KEPT, back, drain, payloads, publishes, settle
 
 
 def absent(bench: Bench, *filters: str, qos: int = 1) -> Session:
@@ -365,162 +317,6 @@ def test_one_that_acknowledges_nothing_gives_its_memory_to_those_who_wait() -> N
             got.append(packet)
             good.send(Acknowledgement(PacketType.PUBACK, packet.packet_id))
     assert [each.payload[:4] for each in got] == [b"%04d" % n for n in range(200)]
-
-
-# --- durable state ------------------------------------------------------------------------------------------------
-
-
-class MemoryBook:
-    """Notes outbound states in the memory journal; `survivors` are those whose commit became durable."""
-
-    def __init__(self, bench: Bench) -> None:
-        self._bench = bench
-        self.notes: list[tuple[int, str, bytes]] = []
-
-    def outbound(self, session: Session) -> int:
-        commit = self._bench.journal.open_commit
-        self._bench.journal.note(7, b"")
-        self.notes.append((commit, session.client_id, session.outbound_state()))
-        return commit
-
-    def survivor(self, client_id: str) -> OutboundState | None:
-        durable = self._bench.journal.durable
-        states = [p for c, who, p in self.notes if who == client_id and c <= durable]
-        return unpack(states[-1]) if states else None
-
-
-def with_book(settings: MqttSettings | None = None) -> tuple[Bench, MemoryBook]:
-    bench = Bench(settings=settings)
-    book = MemoryBook(bench)
-    bench.broker.departures.book = book
-    return bench, book
-
-
-def restarted(
-    bench: Bench, book: MemoryBook, subscribe: Callable[[Bench, str, Session], None], *names: str
-) -> tuple[Bench, MemoryBook]:
-    """The process is killed: what is durable is there, and nothing else."""
-    after = Bench(settings=bench.broker.settings, journal=bench.journal.crashed())
-    again = MemoryBook(after)
-    again.notes = [note for note in book.notes if note[0] <= after.journal.durable]
-    after.broker.departures.book = again
-    for name in names:
-        session = Session(name, after.broker.departures)
-        session.expiry_s = 1e6
-        after.broker.sessions[name] = session
-        subscribe(after, name, session)
-        session.outbound.restore(book.survivor(name))
-    after.broker.fanout.restored()
-    return after, again
-
-
-def to(topic_filter: str, qos: int) -> Callable[[Bench, str, Session], None]:
-    def subscribe(bench: Bench, _: str, session: Session) -> None:
-        bench.broker.subscriptions.add(session, SubscriptionOptions(topic_filter, qos), 0)
-
-    return subscribe
-
-
-def test_a_qos_2_publish_leaves_only_when_its_flight_is_durable_and_pubrel_when_released_is() -> (
-    None
-):
-    bench, book = with_book()
-    publisher, subscriber = bench.connect("p"), bench.connect("s", properties=KEPT)
-    subscriber.subscribe("a", qos=2)
-    publisher.publish("a", b"1", qos=2)
-    bench.sync()
-    assert subscriber.take() == []
-    bench.sync()
-    (publish,) = publishes(subscriber.take())
-    state = book.survivor("s")
-    assert state is not None
-    assert [(each.packet_id, each.offset, each.released) for each in state.flights] == [
-        (publish.packet_id, 0, False)
-    ]
-    subscriber.send(Acknowledgement(PacketType.PUBREC, publish.packet_id))
-    subscriber.send(Acknowledgement(PacketType.PUBREC, publish.packet_id))
-    assert subscriber.take() == []
-    bench.sync()
-    assert subscriber.take() == [Acknowledgement(PacketType.PUBREL, publish.packet_id)]
-    state = book.survivor("s")
-    assert state is not None
-    assert state.flights[0].released
-
-
-def test_a_session_that_ends_with_its_connection_waits_for_no_note() -> None:
-    bench, book = with_book()
-    publisher, subscriber = bench.connect("p"), bench.connect("s")
-    subscriber.subscribe("a", qos=2)
-    publisher.publish("a", b"1", qos=2)
-    bench.sync()
-    assert payloads(subscriber.take()) == [b"1"]
-    assert book.notes == []
-
-
-@pytest.mark.parametrize("seed", range(30))
-def test_qos_2_is_delivered_exactly_once_and_in_order_across_kills(seed: int) -> None:
-    """One kept subscriber with a receiver that keeps its QoS 2 identifiers; the broker is killed again and again."""
-    rng = random.Random(seed)
-    settings = MqttSettings(
-        burst_messages_max=rng.choice([1, 5, 500]), inflight_max=rng.choice([1, 3, 20])
-    )
-    bench, book = with_book(settings)
-    bench.source.by_hand = True
-    peer = bench.connect("s", properties=KEPT)
-    peer.subscribe("a", qos=2)
-    bench.sync()
-    publisher = bench.connect("p")
-    received: list[int] = []
-    pending: set[int] = set()  # identifiers between PUBLISH and PUBREL at the receiver
-    sent = 0
-    alive = True
-    for step in range(600):
-        action = rng.random()
-        if action < 0.35 and step < 500:
-            publisher.publish("a", b"%d" % sent, qos=2, id=sent + 1)
-            publisher.send(Acknowledgement(PacketType.PUBREL, sent + 1))
-            sent += 1
-        elif action < 0.6 or step >= 500:
-            bench.sync()
-            bench.finish_reads()
-        elif action < 0.65 and alive:
-            peer.lose()
-            alive = False
-        elif action < 0.68:
-            # what was not durable is gone; its publisher would send it again, so it is sent again here
-            durable = len(bench.journal.crashed().values)
-            bench, book = restarted(bench, book, to("a", 2), "s")
-            bench.source.by_hand = True
-            publisher = bench.connect("p")
-            sent = durable
-            alive = False
-        if not alive and (action > 0.8 or step >= 500):
-            peer = back(bench)
-            alive = True
-        if alive:
-            packets = peer.take()
-            for packet in packets:
-                if isinstance(packet, Publish):
-                    if packet.packet_id not in pending:
-                        pending.add(packet.packet_id)
-                        received.append(int(packet.payload))
-                    peer.send(Acknowledgement(PacketType.PUBREC, packet.packet_id))
-                elif isinstance(packet, Acknowledgement) and packet.kind is PacketType.PUBREL:
-                    pending.discard(packet.packet_id)
-                    peer.send(Acknowledgement(PacketType.PUBCOMP, packet.packet_id, Reason.SUCCESS))
-    for _ in range(300):
-        bench.sync()
-        bench.finish_reads()
-        for packet in peer.take():
-            if isinstance(packet, Publish):
-                if packet.packet_id not in pending:
-                    pending.add(packet.packet_id)
-                    received.append(int(packet.payload))
-                peer.send(Acknowledgement(PacketType.PUBREC, packet.packet_id))
-            elif isinstance(packet, Acknowledgement) and packet.kind is PacketType.PUBREL:
-                pending.discard(packet.packet_id)
-                peer.send(Acknowledgement(PacketType.PUBCOMP, packet.packet_id))
-    assert received == list(range(sent)), seed
 
 
 # --- the cursor by itself -------------------------------------------------------------------------------------------
