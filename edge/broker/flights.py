@@ -13,6 +13,7 @@ Knows no socket: it writes through `Link`, the client while it is connected. Nor
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
@@ -70,7 +71,7 @@ class Flight:
         self.commit = UNNOTED
 
 
-class Flights:
+class Flights(ABC):
     """The lower layer of an `Outbound`."""
 
     __slots__ = (
@@ -94,13 +95,13 @@ class Flights:
         self._changed = False  # since that note
         self._closed = False
 
+    @abstractmethod
     def pump(self, now: float) -> None:
         """There may be room now."""
-        raise NotImplementedError
 
+    @abstractmethod
     def want(self) -> None:
         """Ask for a read of the journal."""
-        raise NotImplementedError
 
     @property
     def client_id(self) -> str:
