@@ -265,6 +265,12 @@ class FileJournal(JournalReader):
         self.update_full()
 
     @property
+    def newest_commit(self) -> int:
+        """The newest commit that holds, or will hold, anything."""
+        intake = self._intake
+        return self.open_commit - (not (intake.dirty or intake.notes or intake.renouncing))
+
+    @property
     def patience_s(self) -> float | None:
         """How long all that is appended may wait for its commit, counted from the first of it; None: not at all."""
         intake = self._intake
