@@ -26,13 +26,13 @@ from ...record import Record, TopicPartition
 from ..reading import Arrival, Bounds, JournalReader, Position
 from . import names
 from .appender import Counters
-from .early import EarlyRule, EarlyWriter
+from .early import EarlyRule
 from .frames import Note
 from .noted import commit_before_segments, notes_since
 from .recovery import Recovery, RecoveryReport
 from .settings import FileJournalSettings
 from .shelf import Loss, OpenSegment, SegmentLost, Shelf
-from .volatile import VolatileWriter
+from .volatile import VolatileWriter, make_writer
 from .writing import RECORD_OVERHEAD, Commit, Intake, PartitionWriter, seal_into
 
 _READ_ATTEMPTS = 3
@@ -96,19 +96,9 @@ class FileJournal(JournalReader):
 
     def _make_writer(self, partition: TopicPartition, *, start: int, end: int) -> PartitionWriter:
         rule = self._early.get(partition.topic)
-        if rule is None:
-            return PartitionWriter(self._intake, partition, start=start, end=end)
-        place = (self._intake, partition)
-        if rule.tail_bytes is None:
-            return EarlyWriter(*place, start=start, end=end, interval_s=rule.interval_s)
-        writer = VolatileWriter(
-            *place,
-            start=start,
-            end=end,
-            interval_s=rule.interval_s,
-            tail_bytes_max=rule.tail_bytes,
-        )
-        self.volatile[partition] = writer
+        writer = make_writer(self._intake, partition, rule, start=start, end=end)
+        if isinstance(writer, VolatileWriter):
+            self.volatile[partition] = writer
         return writer
 
     @classmethod

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 
 from ...batch import encode_batch
 from ...record import Headers
-from .early import EarlyWriter
+from .early import EarlyRule, EarlyWriter
 from .reservations import Reserved
-from .writing import Intake, RecordTuple, record_bytes
+from .writing import Intake, PartitionWriter, RecordTuple, record_bytes
 
 if TYPE_CHECKING:
     from ...record import TopicPartition
@@ -164,3 +164,21 @@ class VolatileWriter(EarlyWriter):
                 break
             count += 1
         return [encode_batch(visible[:count], base_offset=first)] if count else []
+
+
+def make_writer(
+    intake: Intake, partition: TopicPartition, rule: EarlyRule | None, *, start: int, end: int
+) -> PartitionWriter:
+    """The writer of the partition's durability class; without a rule it is `sync`."""
+    if rule is None:
+        return PartitionWriter(intake, partition, start=start, end=end)
+    if rule.tail_bytes is None:
+        return EarlyWriter(intake, partition, start=start, end=end, interval_s=rule.interval_s)
+    return VolatileWriter(
+        intake,
+        partition,
+        start=start,
+        end=end,
+        interval_s=rule.interval_s,
+        tail_bytes_max=rule.tail_bytes,
+    )
