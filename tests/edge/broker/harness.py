@@ -17,7 +17,7 @@ from headwater.core.record import Headers, Record, StoredRecord, TopicPartition
 from headwater.edge.broker.broker import Broker
 from headwater.edge.broker.client import Client
 from headwater.edge.broker.departures import Reading
-from headwater.edge.broker.lifetimes import TICK_S
+from headwater.edge.broker.lifetimes import TICK_S, Observer
 from headwater.edge.broker.listening.door import Visitor
 from headwater.edge.broker.settings import MqttSettings
 from headwater.edge.mqtt.decoding import decode_packet
@@ -326,6 +326,7 @@ class Bench:
         settings: MqttSettings | None = None,
         streams: tuple[StreamSettings, ...] = (),
         journal: MemoryJournal | None = None,
+        observer: Observer | None = None,
     ) -> None:
         self.clock = ManualClock()
         self.journal = journal or MemoryJournal()
@@ -338,6 +339,7 @@ class Bench:
             settings=settings or MqttSettings(),
             clock=self.clock,
             rng=random.Random(1),
+            observer=observer,
         )
 
     def sync(self) -> None:

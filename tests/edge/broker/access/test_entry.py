@@ -13,6 +13,7 @@ from headwater.core.errors import Misconfigured
 from headwater.edge.broker.access.access import Access
 from headwater.edge.broker.access.checking import Checker
 from headwater.edge.broker.access.settings import AccessSettings
+from headwater.edge.broker.lifetimes import Observer
 from headwater.edge.broker.listening.door import Door, Visitor
 from headwater.edge.broker.listening.settings import ListenerSettings
 from headwater.edge.mqtt.packets import (
@@ -45,8 +46,9 @@ class Guarded:
         rules: str = "",
         listener: ListenerSettings = STRICT,
         waiting_max: int = 10,
+        observer: Observer | None = None,
     ) -> None:
-        self.bench = Bench()
+        self.bench = Bench(observer=observer)
         self.folder = folder
         self.passwords = folder / "passwd"
         self.passwords.write_text("".join(f"{user}:{argon2(user.encode())}\n" for user in "abc"))
