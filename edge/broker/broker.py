@@ -83,6 +83,7 @@ class Broker:
         self._committer = committer
         self._observer = observer
         self._closing = False
+        self.round_ms = 0  # the wall clock of this round of reads; 0: nobody has looked yet
         self._lifetimes = Lifetimes(self, self._router, committer, rng=rng, observer=observer)
         committer.add_listener(self.on_durable)
 
@@ -113,7 +114,8 @@ class Broker:
             self.flush()
 
     def received(self) -> None:
-        """After each read of a client: ask for the commit, write what gathered, look at the disk's backlog."""
+        """After each read of a client, or each round of reads: ask for the commit, write what gathered, look at the disk."""
+        self.round_ms = 0
         self.gate.pass_all()
         self.departures.run()
         self.departures.settle()
@@ -131,6 +133,11 @@ class Broker:
             self._committer.request()
         if self.dirty:
             self.flush()
+
+    def look_at_clock(self) -> int:
+        """Once in a round."""
+        self.round_ms = self.clock.wall_ms()
+        return self.round_ms
 
     @property
     def pending(self) -> bool:

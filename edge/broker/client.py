@@ -4,7 +4,7 @@ Protocol, but it knows no loop: a transport is anything that can write, close, a
 What it holds back: acknowledgements, until `release` says that their commit is durable. What stops it from being read
 (`Pause`): the disk is behind, its own unacknowledged publishes, or its not reading what we write.
 
-The hot path is `data_received` → `_take_run` → (the disk) → `release`.
+The hot path is `data_received` → `_take_plain` → (the disk) → `release`.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ from .routing import Routes
 from .sessions import Session
 from .transport import Pause, Transport
 
+# After a read of so much the disk's backlog is looked at, even within a round: a round of large reads is 16 MiB.
+LARGE_READ_BYTES = 4096
 _UNANSWERED = Pause.ACCESS | Pause.CONNECT
 
 
@@ -45,23 +47,29 @@ class Client(Intake):
         broker = self._broker
         self.heard_at = broker.now
         broker.tally.bytes_received += len(data)
-        connection = self._connection
         try:
-            connection.feed(data)
-            while True:
-                run = connection.publishes()
-                if run:
-                    self._take_run(run)
-                packet = connection.next_packet()
-                if packet is None:
-                    break
-                self._take(packet)
+            position = self._take_plain(data)
+            if position < len(data):
+                self._take_rest(data[position:] if position else data)
         except Violation as violation:
             self.close(violation.reason, str(violation))
         except Exception as error:  # the connection boundary: one client's trouble stays its own
             broker.crashed(self, error)
             self.close(Reason.UNSPECIFIED_ERROR, "internal error")
-        broker.received()
+        if not self.in_rounds or len(data) > LARGE_READ_BYTES:
+            broker.received()
+
+    def _take_rest(self, data: bytes) -> None:
+        connection = self._connection
+        connection.feed(data)
+        while True:
+            run = connection.publishes()
+            if run:
+                self._take_run(run)
+            packet = connection.next_packet()
+            if packet is None:
+                break
+            self._take(packet)
 
     def eof_received(self) -> bool:
         """Half-open MQTT connections have no meaning: close, and do not wait for one that reads no more."""

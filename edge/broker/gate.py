@@ -32,7 +32,7 @@ class Promise:
         self._keep()
 
 
-class _Held:
+class Held:
     __slots__ = ("commit", "messages", "waiters")
 
     def __init__(self, commit: int) -> None:
@@ -42,7 +42,7 @@ class _Held:
 
 
 class Gate:
-    __slots__ = ("_committer", "_deliver", "_held", "_journal", "_open", "_passing")
+    __slots__ = ("_committer", "_deliver", "_held", "_journal", "_passing", "open")
 
     def __init__(
         self, journal: Journal, committer: Committer, deliver: Callable[[Message], None]
@@ -50,9 +50,11 @@ class Gate:
         self._journal = journal
         self._committer = committer
         self._deliver = deliver
-        self._held: deque[_Held] = deque()
-        self._open: _Held | None = None
+        self._held: deque[Held] = deque()
+        # of the open commit, once somebody waits for it; the hot path reads it (holding.py)
+        self.open: Held | None = None
         self._passing: list[Message] = []
+        journal.before_seal(self._sealing)
 
     @property
     def commit(self) -> int:
@@ -62,17 +64,20 @@ class Gate:
     def durable(self) -> int:
         return self._committer.durable
 
-    def _now_open(self) -> _Held:
-        commit = self._journal.open_commit
-        held = self._open
-        if held is None or held.commit != commit:
-            held = self._open = _Held(commit)
+    def begin(self) -> Held:
+        """What waits for the open commit."""
+        held = self.open
+        if held is None:
+            held = self.open = Held(self._journal.open_commit)
             self._held.append(held)
         return held
 
+    def _sealing(self, commit: int) -> None:
+        self.open = None
+
     def wait(self, waiter: Waiter) -> int:
         """Call `waiter.release(n)` when the open commit n is durable; returns n. Once per waiter and commit."""
-        held = self._now_open()
+        held = self.begin()
         held.waiters.append(waiter)
         return held.commit
 
@@ -82,7 +87,7 @@ class Gate:
         while index and self._held[index - 1].commit > commit:
             index -= 1
         if not index or self._held[index - 1].commit < commit:
-            self._held.insert(index, _Held(commit))
+            self._held.insert(index, Held(commit))
             index += 1
         self._held[index - 1].waiters.append(waiter)
 
@@ -96,7 +101,7 @@ class Gate:
             self.wait_for(Promise(keep), commit)
 
     def wait_message(self, message: Message) -> None:
-        self._now_open().messages.append(message)
+        self.begin().messages.append(message)
 
     def pass_message(self, message: Message) -> None:
         """Its stream's owner chose not to wait for the disk: it leaves with the next `pass_all`."""
@@ -114,8 +119,8 @@ class Gate:
         held = self._held
         while held and held[0].commit <= commit:
             done = held.popleft()
-            if done is self._open:
-                self._open = None
+            if done is self.open:
+                self.open = None
             for message in done.messages:
                 self._deliver(message)
             for waiter in done.waiters:

@@ -42,13 +42,15 @@ class Holding(Peer):
         if not acks:
             return
         gate = self._broker.gate
-        if self._commit == gate.commit:
+        held = gate.open or gate.begin()
+        if self._commit == held.commit:
             self._acks += acks
         else:
             if self._acks:
                 self._older.append((self._commit, self._acks))
             self._acks = acks
-            self._commit = gate.wait(self)
+            self._commit = held.commit
+            held.waiters.append(self)
         self._held += len(acks)
         if self._held >= self.receive_maximum:
             if self.version is Version.V5:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from ...core.errors import Closed, Refused, Unavailable
 from ...core.record import TopicPartition
-from ..mqtt.connection import REASON_STRING_MAX, Run, forwarded
+from ..mqtt.connection import REASON_STRING_MAX, Run, State, forwarded
 from ..mqtt.packets import Acknowledgement, PacketType, Publish, Version
 from ..mqtt.properties import Properties
 from ..mqtt.reasons import Violation
 from .holding import Holding
 from .messages import Message
+from .plain import take_plain
 from .routing import Route, TopicRefused, refusal
 from .stored import headers_of, marked_with_client
 
@@ -19,6 +20,37 @@ RECEIPT = "hw.receipt"
 
 class Intake(Holding):
     __slots__ = ()
+
+    def _take_plain(self, data: bytes) -> int:
+        """What of `data` is plain (plain.py), and how far that goes; 0 where this client or its packets are not."""
+        session, connection = self._session, self._connection
+        if (
+            session is None
+            or session.doubts is not None
+            or session.no_local
+            or self.receipts
+            or connection.state is not State.OPEN
+            or connection.partial is not None
+        ):
+            return 0
+        broker, routes = self._broker, self._routes
+        assert routes is not None
+        acks: list[bytes] = []
+        position, taken = take_plain(
+            data,
+            connection.packet_bytes_max,
+            self.version is Version.V5,
+            routes.young,
+            broker.subscriptions.generation,
+            broker.round_ms or broker.look_at_clock(),
+            acks,
+        )
+        if taken:
+            published = broker.tally.published
+            published[1] += len(acks)
+            published[0] += taken - len(acks)
+            self._hold(acks)
+        return position
 
     def _take_run(self, run: Run) -> None:
         broker = self._broker

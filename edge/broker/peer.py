@@ -38,6 +38,7 @@ class Peer:
         "aliases",
         "deadline",
         "heard_at",
+        "in_rounds",
         "keep_alive_s",
         "receipts",
         "receive_maximum",
@@ -71,6 +72,7 @@ class Peer:
         self.aliases: OutboundAliases | None = None  # towards it
         self.receipts = False  # it asked where its records lie
         self.surplus = False  # one too many: it will be told so
+        self.in_rounds = False  # the broker is told once for many of them
         self.writable = True
         self.keep_alive_s = 0.0
         self.heard_at = broker.now

@@ -63,12 +63,12 @@ class ServerConnection:
         "_aliases",
         "_data",
         "_needed",
-        "_packet_bytes_max",
-        "_partial",
         "_position",
         "_problem_information",
         "_send_bytes_max",
         "_topic_alias_max",
+        "packet_bytes_max",
+        "partial",
         "state",
         "version",
     )
@@ -76,53 +76,49 @@ class ServerConnection:
     def __init__(self, *, packet_bytes_max: int, topic_alias_max: int) -> None:
         self.state = State.AWAITING_CONNECT
         self.version = Version.V311  # until CONNECT says otherwise
-        self._packet_bytes_max = packet_bytes_max
+        self.packet_bytes_max = packet_bytes_max
         self._topic_alias_max = topic_alias_max
         self._problem_information = True  # the client wants to know why
         self._send_bytes_max = 0  # 0: the client set no limit
         self._aliases: dict[int, str] | None = None
         self._data = b""
         self._position = 0
-        # A packet that has not all arrived, and how long it must grow before it is worth a look.
-        self._partial: bytearray | None = None
+        # A packet that has not all arrived (what comes next belongs to it), and how long it must grow to be worth a look.
+        self.partial: bytearray | None = None
         self._needed = 0
-
-    @property
-    def packet_bytes_max(self) -> int:
-        return self._packet_bytes_max
 
     @property
     def held_bytes(self) -> int:
         """Of the client's own that are kept between two reads: a packet that is not whole, and topic aliases."""
         aliases = () if self._aliases is None else self._aliases.values()
-        return len(self._partial or b"") + sum(len(topic) for topic in aliases)
+        return len(self.partial or b"") + sum(len(topic) for topic in aliases)
 
     # --- bytes in ---------------------------------------------------------------------------------------------
 
     def feed(self, data: bytes) -> None:
         """Take what arrived. All that was fed before must have been taken out with `next_packet()`."""
-        partial = self._partial
+        partial = self.partial
         if partial is not None:
             partial += data
             if len(partial) < self._needed:
                 return
             data = bytes(partial)
-            self._partial = None
+            self.partial = None
         self._data = data
         self._position = 0
 
     def publishes(self) -> Run:
         """The plain PUBLISH packets that come next: (topic, payload, PUBACK or b"" at QoS 0)."""
-        if self.state is not State.OPEN or self._partial is not None:
+        if self.state is not State.OPEN or self.partial is not None:
             return _NO_RUN
         run, self._position = scan_publishes(
-            self._data, self._position, self._packet_bytes_max, self.version is Version.V5
+            self._data, self._position, self.packet_bytes_max, self.version is Version.V5
         )
         return run
 
     def next_packet(self) -> Packet | None:
         """The next whole packet, or None until more is fed. Raises Violation."""
-        if self.state is State.CLOSED or self._partial is not None:
+        if self.state is State.CLOSED or self.partial is not None:
             return None
         data, position = self._data, self._position
         if position == len(data):
@@ -148,10 +144,10 @@ class ServerConnection:
             if byte < 0x80:
                 if byte == 0 and index > 1 and self.version is Version.V5:
                     raise malformed("remaining length is not in its shortest form")
-                if 1 + index + length > self._packet_bytes_max:
+                if 1 + index + length > self.packet_bytes_max:
                     raise Violation(
                         Reason.PACKET_TOO_LARGE,
-                        f"packet of {1 + index + length} bytes, above {self._packet_bytes_max}",
+                        f"packet of {1 + index + length} bytes, above {self.packet_bytes_max}",
                     )
                 self._check_type(data[position])
                 return length, position + index + 1
@@ -172,8 +168,8 @@ class ServerConnection:
         self._data = b""
         self._position = 0
         if position < len(data):
-            self._partial = bytearray(data[position:] if position else data)
-            self._needed = needed or len(self._partial) + 1
+            self.partial = bytearray(data[position:] if position else data)
+            self._needed = needed or len(self.partial) + 1
 
     def _decode(self, first_byte: int, body: bytes) -> Packet:
         if self.state is State.AWAITING_CONNECT and body[:6] == b"\0\4MQTT" and len(body) > 6:
@@ -204,8 +200,8 @@ class ServerConnection:
     def hold_off(self) -> None:
         """CONNECT cannot be answered yet: what came after it is kept, and nothing is taken out until `go_on`."""
         self._keep(self._data, self._position, 0)
-        if self._partial is None:
-            self._partial = bytearray()
+        if self.partial is None:
+            self.partial = bytearray()
         self._needed = sys.maxsize
 
     def go_on(self) -> None:
@@ -249,7 +245,7 @@ class ServerConnection:
         `detail` is told to MQTT 5 clients as the reason string.
         """
         state, self.state = self.state, State.CLOSED
-        self._partial = None
+        self.partial = None
         self._data = b""
         if state is State.CLOSED:
             return b""

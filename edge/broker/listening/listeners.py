@@ -80,7 +80,7 @@ class Listeners:
     async def start(self) -> None:
         """Raises Refused (no such address, a wrong certificate), Unavailable (port in use, not allowed)."""
         contexts = prepare(self._settings)
-        self._sockets = Sockets(asyncio.get_running_loop())
+        self._sockets = Sockets(asyncio.get_running_loop(), self._broker.received)
         for settings in self._settings:
             door = Door(settings, self._broker.clock, self._turned_away)
             opening = Opening(self._broker, door, self._sockets)

@@ -49,6 +49,7 @@ class Opening:
         settings = self._door.settings
         if self.context is None and settings.kind is Kind.MQTT:
             client = self._client(visitor)
+            client.in_rounds = True
             limit = int(self._broker.settings.write_buffer_max)
             client.connection_made(self._sockets.adopt(sock, client, write_buffer_max=limit))
             return

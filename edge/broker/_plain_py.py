@@ -1,0 +1,64 @@
+"""The plain case in one go: PUBLISH packets without anything special, on topics that are known and wanted by nobody here.
+
+This is what a fan-in of sensors consists of. `take_plain` scans, looks the topic up and appends, until it meets anything
+else: a packet that is not plain (see `edge/mqtt/_scan_py.py` for what is), a topic without a route, a route with
+subscribers or an early acknowledgement, a journal that refuses. There it stops, with nothing of that packet done, and the
+ordinary path (`intake.py`) goes on from that byte. So what it does, the ordinary path would have done with the same result;
+both are under the same tests, and so is the compiled twin `_plain.pyx`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ...core.errors import HeadwaterError
+from ..mqtt._scan_py import scan_publishes
+
+if TYPE_CHECKING:
+    from .routing import Route
+
+
+def take_plain(
+    data: bytes,
+    packet_bytes_max: int,
+    with_properties: bool,
+    known: dict[bytes, Route],
+    generation: int,
+    now_ms: int,
+    acks: list[bytes],
+) -> tuple[int, int]:
+    """(position of the first byte not taken, publishes taken). The PUBACKs of those at QoS 1 are added to `acks`.
+
+    Nothing is raised.
+    """
+    position = taken = 0
+    while True:
+        # one at a time: where the second is not for us, the first is done all the same
+        run, end = scan_publishes(_first(data, position), 0, packet_bytes_max, with_properties)
+        if not run:
+            return position, taken
+        topic, payload, puback = run[0]
+        route = known.get(topic)
+        if route is None or route.quiet != generation:
+            return position, taken
+        try:
+            route.append(
+                now_ms, route.key, payload, route.headers if puback else route.headers_qos_0
+            )
+        except HeadwaterError:
+            return position, taken
+        if puback:
+            acks.append(puback)
+        taken += 1
+        position += end
+
+
+def _first(data: bytes, position: int) -> bytes:
+    """The packet that begins at `position`, or what is left where it is not whole."""
+    length = shift = 0
+    for index in range(position + 1, min(position + 5, len(data))):
+        length |= (data[index] & 0x7F) << shift
+        shift += 7
+        if data[index] < 0x80:
+            return data[position : index + 1 + length]
+    return data[position:]
