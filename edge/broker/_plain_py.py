@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .routing import Route
 
 
-def take_plain(
+def take_plain(  # noqa: PLR0917 - by position, because names cost as much as a parsed packet
     data: bytes,
     packet_bytes_max: int,
     with_properties: bool,

@@ -49,7 +49,7 @@ class Client(Intake):
         broker.tally.bytes_received += len(data)
         try:
             position = self._take_plain(data)
-            if position < len(data):
+            if position < len(data) or not data:  # nothing new: there is something kept to be taken
                 self._take_rest(data[position:] if position else data)
         except Violation as violation:
             self.close(violation.reason, str(violation))
