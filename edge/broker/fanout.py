@@ -17,6 +17,7 @@ from ..mqtt.packets import (
     Unsuback,
     Unsubscribe,
 )
+from ..mqtt.properties import NO_PROPERTIES, Properties
 from ..mqtt.reasons import Reason
 from ..mqtt.topics import SHARED_PREFIX
 from .backlog import Delivery
@@ -42,6 +43,22 @@ class Ticking(Protocol):
     now: float
     gate: Gate
     book: Book
+
+
+# Why a filter was not taken, for SUBACK's reason string.
+_REFUSALS = {
+    Reason.NOT_AUTHORIZED: "not permitted",
+    Reason.TOPIC_FILTER_INVALID: "more levels than we keep",
+    Reason.QUOTA_EXCEEDED: "more subscriptions than one session may have",
+}
+
+
+def _why(packet: Subscribe, reasons: list[Reason]) -> Properties:
+    """Of the first filter that was refused; the reason codes say which others were."""
+    for options, reason in zip(packet.subscriptions, reasons, strict=True):
+        if reason in _REFUSALS:
+            return Properties(reason_string=f"{options.filter[:80]!r}: {_REFUSALS[reason]}")
+    return NO_PROPERTIES
 
 
 class Fanout:
@@ -95,7 +112,10 @@ class Fanout:
         def answer() -> None:
             if session.link is not client:
                 return
-            client.reply(Suback(packet_id=packet.packet_id, reasons=tuple(reasons)))
+            properties = _why(packet, reasons)
+            client.reply(
+                Suback(packet_id=packet.packet_id, reasons=tuple(reasons), properties=properties)
+            )
             for options in wanted:
                 session.outbound.offer_retained(
                     self._retained_for(session, options, identifiers), self._time.now
@@ -149,6 +169,11 @@ class Fanout:
         """A message whose record is durable."""
         now = self._time.now
         retained = message.retain and self.retained.put(message)
+        if message.expires_at is not None and message.expired(now):
+            self.departures.tally.delivery_dropped["expired"] += (
+                1  # while it waited for the disk ([MQTT-3.3.2-5])
+            )
+            return
         subscriptions = self.subscriptions
         message_qos, message_retain = message.qos, message.retain
         for target in subscriptions.takers(message):

@@ -294,15 +294,18 @@ class Flights(ABC):
         self.pump(now)
 
     def _pump_resend(self, link: Link, now: float) -> bool:
-        """True when all of it was sent again."""
+        """True when all of it was sent again. A client may come back with a smaller window ([MQTT-3.3.4-9])."""
         resend = self._resend
         while resend and link.writable and self.link is link:
             packet_id = resend[0]
             flight = self._flights.get(packet_id)
             if flight is not None:
-                if not flight.released and flight.message is None:
-                    self.want()
-                    return False
+                if not flight.released:
+                    if len(self._flights.keys() - resend) >= link.window:
+                        return False  # acknowledgements go on with it
+                    if flight.message is None:
+                        self.want()
+                        return False
                 if flight.released:
                     self._when_noted(packet_id, flight)
                 else:

@@ -94,6 +94,14 @@ def test_a_refusal_says_why_unless_problem_information_is_unwanted(wanted: int |
     assert bool(peer.told) is (wanted != 0)
 
 
+def test_suback_says_why_a_filter_was_refused() -> None:
+    bench = Bench(settings=MqttSettings(subscriptions_max=1))
+    peer = bench.connect()
+    refused = Suback(packet_id=1, reasons=(Reason.GRANTED_QOS_1, Reason.QUOTA_EXCEEDED))
+    assert peer.subscribe("a", "b", qos=1) == [refused]
+    assert peer.told == ["'b': more subscriptions than one session may have"]
+
+
 @pytest.mark.parametrize(("size", "told"), [(128, True), (20, False), (4, False)])
 def test_a_reason_string_never_makes_a_packet_too_large(size: int, told: bool) -> None:
     bench = Bench()

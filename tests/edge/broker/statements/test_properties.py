@@ -13,8 +13,10 @@ from ..harness import Bench
 from .wire import (
     MALFORMED,
     V5,
+    Wire,
     ack,
     arrived,
+    connect,
     covers,
     expect_refused,
     number,
@@ -142,15 +144,18 @@ def test_no_alias_of_ours_unless_asked(asked: bytes) -> None:
         assert wire.say(publish(V5, b"a/long/topic")) == publish(V5, b"a/long/topic")
 
 
+# One good value of each property.
+VALUES = {
+    1: b"\0", 2: b"\0\0\0\1", 3: text(b"x"), 8: text(b"x"), 9: text(b"x"), 0x0B: b"\1",
+    0x11: b"\0\0\0\1", 0x12: text(b"x"), 0x13: b"\0\1", 0x15: text(b"x"), 0x16: text(b"x"),
+    0x17: b"\1", 0x18: b"\0\0\0\1", 0x19: b"\1", 0x1A: text(b"x"), 0x1C: text(b"x"),
+    0x1F: text(b"x"), 0x21: b"\0\1", 0x22: b"\0\1", 0x23: b"\0\1", 0x24: b"\1", 0x25: b"\1",
+    0x27: b"\0\0\1\0", 0x28: b"\1", 0x29: b"\1", 0x2A: b"\1",
+}  # fmt: skip
+
+
 def _properties_by_packet() -> Sequence[object]:
     """Each property where it may not stand, and twice where it may stand once."""
-    values = {
-        1: b"\0", 2: b"\0\0\0\1", 3: text(b"x"), 8: text(b"x"), 9: text(b"x"), 0x0B: b"\1",
-        0x11: b"\0\0\0\1", 0x12: text(b"x"), 0x13: b"\0\1", 0x15: text(b"x"), 0x16: text(b"x"),
-        0x17: b"\1", 0x18: b"\0\0\0\1", 0x19: b"\1", 0x1A: text(b"x"), 0x1C: text(b"x"),
-        0x1F: text(b"x"), 0x21: b"\0\1", 0x22: b"\0\1", 0x23: b"\0\1", 0x24: b"\1", 0x25: b"\1",
-        0x27: b"\0\0\1\0", 0x28: b"\1", 0x29: b"\1", 0x2A: b"\1",
-    }  # fmt: skip
     packets: dict[str, tuple[set[int], Callable[[bytes], bytes]]] = {
         "publish": ({1, 2, 3, 8, 9, 0x23}, lambda raw: publish(V5, properties=raw)),
         "puback": ({0x1F}, lambda raw: packet(0x40, number(1), b"\0", props(V5, raw))),
@@ -162,12 +167,12 @@ def _properties_by_packet() -> Sequence[object]:
         "disconnect": ({0x11, 0x1C, 0x1F}, lambda raw: packet(0xE0, b"\0", props(V5, raw))),
     }
     return [
-        pytest.param(build(bytes((id_,)) + values[id_]), id=f"{name} 0x{id_:02x}")
+        pytest.param(build(bytes((id_,)) + VALUES[id_]), id=f"{name} 0x{id_:02x}")
         for name, (allowed, build) in packets.items()
-        for id_ in values
+        for id_ in VALUES
         if id_ not in allowed
     ] + [
-        pytest.param(build((bytes((id_,)) + values[id_]) * 2), id=f"{name} 0x{id_:02x} twice")
+        pytest.param(build((bytes((id_,)) + VALUES[id_]) * 2), id=f"{name} 0x{id_:02x} twice")
         for name, (allowed, build) in packets.items()
         for id_ in sorted(allowed)
     ]  # fmt: skip
@@ -180,3 +185,62 @@ def test_a_property_that_may_not_stand_there_closes(data: bytes) -> None:
     answer = wire.say(data)
     assert wire.closed
     assert (answer[0], answer[2]) == (0xE0, 0x82)
+
+
+def _connects() -> Sequence[object]:
+    """The same for CONNECT and for the will in it, which are answered with CONNACK; and values out of their range."""
+    in_connect, in_will = {0x11, 0x15, 0x16, 0x17, 0x19, 0x21, 0x22, 0x27}, {1, 2, 3, 8, 9, 0x18}
+
+    def with_will(raw: bytes) -> bytes:
+        return connect(V5, flags=6, rest=props(V5, raw) + text(b"w") + text(b"x"))
+
+    def plain(raw: bytes) -> bytes:
+        return connect(V5, properties=raw)
+
+    cases = [
+        (f"{where} 0x{id_:02x}", build, (bytes((id_,)) + value) * (1 + (id_ in allowed)))
+        for where, allowed, build in (("connect", in_connect, plain), ("will", in_will, with_will))
+        for id_, value in VALUES.items()
+        if id_ != 0x16 or where == "will"
+    ]
+    cases += [
+        ("problem information 2", plain, b"\x17\x02"),
+        ("response information 2", plain, b"\x19\x02"),
+        ("receive maximum 0", plain, b"\x21\0\0"),
+        ("maximum packet size 0", plain, b"\x27\0\0\0\0"),
+        ("authentication data alone", plain, b"\x16" + text(b"x")),
+        ("payload format 2", with_will, b"\x01\x02"),
+    ]
+    return [pytest.param(build(raw), id=name) for name, build, raw in cases]
+
+
+@pytest.mark.parametrize("data", _connects())
+@covers(v5="3.1.4-1 4.13.1-1 3.2.2-7")
+def test_a_connect_with_a_wrong_property_is_refused(data: bytes) -> None:
+    wire = Wire(Bench(), V5)
+    ((first, body),) = wire.frames(data)
+    assert wire.closed
+    assert (first, body[:2]) == (0x20, b"\0\x82")
+    assert wire.bench.broker.tally.crashes == 0
+
+
+@pytest.mark.parametrize("flags", [0, 2, 4])
+@covers(v5="3.3.2-14")
+def test_a_property_unknown_or_cut_short_is_malformed(flags: int) -> None:
+    for raw in (
+        b"\x00\x01",
+        b"\x7f\x01",
+        b"\x80\x01\x01",
+        b"\x02\0\0",
+        b"\x03\0\x05a",
+        b"\x26" + text(b"n"),
+    ):
+        wire = opened(Bench(), V5)
+        answer = wire.say(publish(V5, flags=flags, id=1, properties=raw))
+        assert wire.closed
+        assert (answer[0], answer[2]) == (0xE0, 0x81), raw.hex()
+    # a property length that lies
+    for length in (b"\x7f", b"\xff\x7f", b"\x80"):
+        wire = opened(Bench(), V5)
+        packet_id = number(1) if flags else b""
+        assert wire.say(packet(0x30 | flags, text(b"a"), packet_id, length))[0] == 0xE0
