@@ -1,8 +1,9 @@
-"""The small HTTP door beside each daemon: GET /healthz, /readyz, /metrics.
+"""The small HTTP door beside each daemon: GET /healthz, /readyz, /metrics, /status.
 
   /healthz  200 while the event loop turns
   /readyz   200 when `readiness()` gives no reason against, else 503 with the reasons, one per line
   /metrics  Prometheus text
+  /status   JSON for people's tools, where the daemon has it
 
 Knows nothing else of HTTP: one request a connection, GET and HEAD only, a bounded head, a deadline. Loopback by default.
 """
@@ -23,18 +24,22 @@ REQUEST_SECONDS_MAX = 10.0
 _TEXT = "text/plain; charset=utf-8"
 
 Readiness = Callable[[], list[str]]
+# JSON, made when asked.
+Status = Callable[[], bytes]
 
 
 class AdminServer:
     """Serves until closed. `readiness` returns the reasons why the daemon cannot serve; none means ready."""
 
     def __init__(
-        self, host: str, port: int, *, registry: CollectorRegistry, readiness: Readiness
+        self, host: str, port: int, *, registry: CollectorRegistry, readiness: Readiness,
+        status: Status | None = None,
     ) -> None:
         self._host = host
         self._port = port
         self._registry = registry
         self._readiness = readiness
+        self._status = status
         self._server: asyncio.Server | None = None
 
     @property
@@ -87,6 +92,8 @@ class AdminServer:
             )
         if path == b"/metrics":
             return _response(200, generate_latest(self._registry), method, CONTENT_TYPE_LATEST)
+        if path == b"/status" and self._status is not None:
+            return _response(200, self._status(), method, "application/json")
         return _response(404, "try /healthz, /readyz or /metrics\n", method)
 
 

@@ -7,6 +7,7 @@ A disk that refuses costs nothing but the day's count after a restart, and is sa
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable
 
 import structlog
@@ -22,6 +23,7 @@ from .shaping import Shaper
 
 _log = structlog.get_logger()
 _LOOK_S = 1.0
+_LOOKS = 3
 _FILE = "daybook"
 
 # From the peer's address to what carries the packets there: the interface's name and class.
@@ -47,6 +49,8 @@ class Books:
         self._carrier = carrier
         self._failing = False
         self.meter = Meter()
+        self.on_look: Callable[[], None] = lambda: None
+        """Called every few seconds, for whoever keeps paces."""
 
     def dialled(self, connection: Connection) -> None:
         """A new connection: what was counted so far belongs to the interface before."""
@@ -61,9 +65,11 @@ class Books:
     async def run(self) -> None:
         """Until cancelled; then the exact sum is written."""
         try:
-            while True:
+            for turn in itertools.count():
                 await asyncio.sleep(_LOOK_S)
                 self._observe()
+                if turn % _LOOKS == 0:
+                    self.on_look()
                 if self.shaper.daybook.is_due:
                     data = self.shaper.daybook.encode()
                     await asyncio.to_thread(self._write, data)

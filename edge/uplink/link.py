@@ -56,8 +56,17 @@ class LinkTotals:
         self.requests = 0
         self.batches = 0
         self.bytes = 0
+        self.records = 0
+        self.by_stream: dict[str, tuple[int, int]] = {}
+        """(records, bytes) of batches sent."""
         self.failures = 0
         self.refused = 0
+
+    def sent(self, stream: str, records: int, size: int) -> None:
+        self.records += records
+        self.bytes += size
+        before = self.by_stream.get(stream, (0, 0))
+        self.by_stream[stream] = (before[0] + records, before[1] + size)
 
 
 class Link:
@@ -221,7 +230,7 @@ class Link:
         for lane, cut in shipments:
             data = PartitionProduceData(index=lane.route.target.partition, records=cut.payload)
             topics.setdefault(lane.route.target.topic, []).append(data)
-            self._totals.bytes += len(cut.payload)
+            self._totals.sent(lane.route.source.topic, cut.count, len(cut.payload))
             lane.wire_bytes += len(cut.payload)
         self._queue.handed(sum(len(cut.payload) for _, cut in shipments), self._clock.monotonic())
         self._totals.requests += 1

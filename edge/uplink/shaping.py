@@ -26,11 +26,13 @@ import msgspec
 
 from ...core.clock import Clock, KnownTime
 from .daybook import Daybook
+from .forecast import Rules
 from .limits import PRIORITY_MAX, LinkClass, ShapingSettings, WithoutClock, Zone
 from .windows import DAY_S, Windows
 
 # A debt is paid off in steps of this time rather than byte by byte: ten wake-ups a second at most.
 _STEP_S = 0.1
+_ALWAYS = Windows(())
 # How often day and window are looked at, at most.
 _CALENDAR_S = 1.0
 
@@ -213,6 +215,24 @@ class Shaper:
         return wall_ms // 1000 + offset
 
     # -- seen from outside -------------------------------------------------------------------------------------------
+
+    def rules(self, priority: int, now: float) -> Rules:
+        """What holds for a stream of this priority, for the forecast."""
+        self._look(now)
+        settings, limit = self.settings, self.settings.budget(self.link)
+        left = limit - self.daybook.spent(self.link) - self._provisional
+        if priority < settings.reserve_priority:
+            kept = int(limit * settings.reserve)
+            limit, left = limit - kept, left - kept
+        is_free = priority >= settings.window_priority
+        return Rules(
+            budget=limit if settings.budget(self.link) else None,
+            left=max(0, left),
+            new_day_in_s=max(0.0, self._new_day_at - now),
+            windows=_ALWAYS if is_free else self._windows,
+            is_open=is_free or self._window_open,
+            second=float(self._local_second() % DAY_S) if self._is_known else None,
+        )
 
     def status(self, now: float) -> ShapingStatus:
         self._look(now)

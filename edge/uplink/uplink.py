@@ -24,7 +24,9 @@ from .dialing import dialer
 from .feeding import UplinkJournal, bounds_or_none
 from .keeper import Keeper
 from .lane import Budget, Lane
+from .limits import PRIORITY_MAX
 from .link import LinkTotals
+from .overview import LinkOverview, Overview
 from .parts import Parts
 from .session import Session
 from .settings import UplinkSettings
@@ -78,7 +80,17 @@ class Uplink:
         self._last_error = "; ".join(store.damaged)
         self._cluster_id = ""
         self._pace = Pace()
-        self._next_attempt_at = 0.0
+        self.next_attempt_at = 0.0
+        self._overview = Overview(
+            self,
+            journal,
+            name=", ".join(f"{host}:{port}" for host, port in bootstrap),
+            shaper=self._books.shaper,
+            meter=self._books.meter,
+            clock=clock,
+            priority=self._parts.priority,
+        )
+        self._books.on_look = self._look
         self.totals = LinkTotals()
 
     def notify(self, commit: int = 0) -> None:
@@ -131,7 +143,7 @@ class Uplink:
                     backoff.reset()
                 self._state = LinkState.CAPTIVE if captive else LinkState.WAITING
                 pause = backoff.next()
-                self._next_attempt_at = self._parts.clock.monotonic() + pause
+                self.next_attempt_at = self._parts.clock.monotonic() + pause
                 await asyncio.sleep(pause)
         finally:
             self._state = LinkState.STOPPED
@@ -191,6 +203,23 @@ class Uplink:
         self._last_error = reason
 
     # -- seen from outside -------------------------------------------------------------------------------------------
+
+    def overview(self) -> LinkOverview:
+        return self._overview.report()
+
+    def _look(self) -> None:
+        """Is there something that may be sent, and somebody to send it to?"""
+        now = self._parts.clock.monotonic()
+        held = self._books.shaper.hold(PRIORITY_MAX, now)
+        is_held = held is not None and held.until - now > 1.0
+        self._overview.look(
+            could_move=self._state is LinkState.CONNECTED and self._is_behind() and not is_held
+        )
+
+    def _is_behind(self) -> bool:
+        journal = self._parts.journal
+        bounds = ((source, bounds_or_none(journal, source)) for source in journal.partitions())
+        return any(b is not None and b.end > self._progress.get(s, b.start) for s, b in bounds)
 
     def status(self) -> UplinkStatus:
         partitions = [self._partition_status(source) for source in self._parts.journal.partitions()]
