@@ -32,7 +32,12 @@ class AdminServer:
     """Serves until closed. `readiness` returns the reasons why the daemon cannot serve; none means ready."""
 
     def __init__(
-        self, host: str, port: int, *, registry: CollectorRegistry, readiness: Readiness,
+        self,
+        host: str,
+        port: int,
+        *,
+        registry: CollectorRegistry,
+        readiness: Readiness,
         status: Status | None = None,
     ) -> None:
         self._host = host

@@ -305,14 +305,22 @@ async def _open_admin(edge: Edge, stack: AsyncExitStack, address: tuple[str, int
     if edge.wear is not None:
         WearMetrics(edge.wear, registry)
     if edge.uplink is not None:
+        from .uplink.linkmetrics import LinkMetrics
         from .uplink.metrics import UplinkMetrics
 
         UplinkMetrics(edge.uplink, registry)
+        LinkMetrics(edge.uplink, registry)
+    from .status import Reporter, write_url
+
+    reporter = Reporter(edge)
     host, port = address
-    admin = AdminServer(host, port, registry=registry, readiness=edge.readiness)
+    admin = AdminServer(
+        host, port, registry=registry, readiness=edge.readiness, status=reporter.json
+    )
     await admin.start()
     stack.push_async_callback(admin.close)
     edge.http = (host, admin.port)
+    write_url(edge.outside.disk, edge.settings.data_dir, edge.http)
 
 
 def _report_recovery(edge: Edge) -> None:

@@ -13,7 +13,6 @@ from ...core.errors import HeadwaterError, Refused, Unavailable
 from ...core.kafka.connection import KafkaConnection, dial_tcp
 from ...core.kafka.credentials import SaslMechanism
 from ...core.kafka.keepalive import keep_alive
-from ...core.kafka.security import Credentials, TlsDialer
 from ...core.kafka.settings import ClientSettings
 from .cluster import Dialer
 from .settings import UplinkSettings
@@ -25,9 +24,15 @@ def dialer(
     """`known`: what the time is and whether to believe it, for certificates."""
     client = ClientSettings(request_timeout=settings.request_timeout)
     keepalive_s, timeout_s = float(settings.keepalive), float(settings.request_timeout)
-    tls = TlsDialer(settings.tls, known=known, keepalive_s=keepalive_s, timeout_s=timeout_s)
     has_sasl = settings.sasl.mechanism is not SaslMechanism.NONE
-    credentials = Credentials(settings.sasl) if has_sasl else None
+    tls, credentials = None, None
+    if is_tls or has_sasl:
+        # only now: an edge that has neither does not carry it in its memory
+        from ...core.kafka.security import Credentials, TlsDialer
+
+        if is_tls:
+            tls = TlsDialer(settings.tls, known=known, keepalive_s=keepalive_s, timeout_s=timeout_s)
+        credentials = Credentials(settings.sasl) if has_sasl else None
 
     async def plain(factory: Callable[[], asyncio.Protocol], host: str, port: int) -> object:
         transport = await dial_tcp(factory, host, port)
@@ -41,14 +46,14 @@ def dialer(
                 port,
                 client_id=f"headwater-{edge}",
                 settings=client,
-                dialer=tls if is_tls else plain,
+                dialer=tls or plain,
                 authenticator=credentials,
             )
         except Refused as error:
             # wrong today; somebody may set it right without telling us, so it is asked again like the rest
             raise Unavailable(str(error)) from error
         except HeadwaterError as error:
-            if is_tls and (said := tls.explain_refusal(str(error))) != str(error):
+            if tls is not None and (said := tls.explain_refusal(str(error))) != str(error):
                 raise Unavailable(said) from error
             raise
 

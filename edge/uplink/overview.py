@@ -1,7 +1,7 @@
-"""The uplink as a person wants to see it: what the link does, what each stream waits for, when it will be empty, what is left.
+"""The uplink as a person wants to see it: what the link does, what streams wait for, when it will be empty.
 
-Everything is derived here from the uplink's status, its shaper and the kernel's counts; nothing decides by it. `look` is called
-every few seconds so that paces are known before anybody asks.
+Everything is derived here from the uplink's status, its shaper and the kernel's counts; nothing decides by it. `look` is
+called every few seconds so that paces are known before anybody asks.
 """
 
 from __future__ import annotations

@@ -13,7 +13,9 @@ class LinkState(enum.StrEnum):
     WAITING = "waiting"  # between two attempts
     CAPTIVE = "captive"  # what answers speaks HTTP: a portal wants somebody to log in
     OVER_BUDGET = "over budget"  # connected; nothing of the backlog may be sent today
-    OUTSIDE_WINDOW = "outside window"  # connected; nothing of the backlog may be sent at this time of day
+    OUTSIDE_WINDOW = (
+        "outside window"  # connected; nothing of the backlog may be sent at this time of day
+    )
     STOPPED = "stopped"
 
 

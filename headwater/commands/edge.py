@@ -1,6 +1,7 @@
 """Run the broker on the device: MQTT in, a durable partitioned log, replication upward.
 
-`headwater edge passwd FILE USER` creates a user or changes a password.
+`headwater edge status` shows what a running edge does; `headwater edge passwd FILE USER` creates a user or changes
+a password.
 
 A PUBACK leaves only after the record's commit has been synced to disk. SIGTERM drains and exits 0.
 Flags override HEADWATER_EDGE__* variables, which override [edge] in the file.
@@ -11,7 +12,7 @@ from __future__ import annotations
 import argparse
 
 from ..core import logs
-from . import passwd
+from . import passwd, status
 from .settings import add_config_flag, load
 
 KEYS = ("name", "data_dir", "mqtt", "anonymous", "uplink", "http")
@@ -28,16 +29,23 @@ def configure(parser: argparse.ArgumentParser) -> None:
         const=True,
         help="take clients without a password on --mqtt also where other machines reach it",
     )
-    parser.add_argument("--uplink", metavar="URL", help="kafka://HOST:PORT[,HOST:PORT…] or none")
-    parser.add_argument("--http", metavar="HOST:PORT", help="where to serve /readyz and /metrics")
+    parser.add_argument(
+        "--uplink", metavar="URL", help="kafkas://HOST:PORT[,HOST:PORT…], kafka://… or none"
+    )
+    parser.add_argument(
+        "--http", metavar="HOST:PORT", help="where to serve /status, /readyz and /metrics"
+    )
 
     others = parser.add_subparsers(dest="other", metavar="")
+    status.configure(others.add_parser("status", help=status.SUMMARY, description=status.__doc__))
     passwd.configure(others.add_parser("passwd", help=passwd.SUMMARY, description=passwd.__doc__))
 
 
 def run(options: argparse.Namespace) -> int:
     if options.other == "passwd":
         return passwd.run(options)
+    if options.other == "status":
+        return status.run(options)
     from ..edge.daemon import main
     from ..edge.settings import EdgeSettings
 

@@ -21,6 +21,7 @@ from headwater.core.kafka.wire import WireCount
 from headwater.core.record import ADDRESS_HEADER, Record, StoredRecord, TopicPartition
 from headwater.core.units import Duration
 from headwater.edge.uplink import CursorStore, Uplink, UplinkSettings, UplinkStatus, dialer
+from headwater.edge.uplink.books import Books
 from headwater.edge.uplink.cluster import Cluster, Connection, Dialer
 from headwater.edge.uplink.feeding import UplinkJournal
 
@@ -158,6 +159,7 @@ class River:
         **changes: object,
     ) -> None:
         self._host = host
+        self.priorities: dict[str, int] = {}
         self.journal = MemoryJournal()
         self.rng = random.Random(seed)
         self.refused: list[tuple[TopicPartition, int, int, str]] = []
@@ -170,7 +172,7 @@ class River:
     def plain_dial(self, name: str) -> Dialer:
         return dialer(name, self._settings)
 
-    def uplink(self, journal: UplinkJournal | None = None) -> Uplink:
+    def uplink(self, journal: UplinkJournal | None = None, *, books: Books | None = None) -> Uplink:
         plain = self.plain_dial(EDGE)
 
         async def dial(host: str, port: int) -> Connection:
@@ -187,6 +189,8 @@ class River:
             rng=self.rng,
             on_refused=self._refuse,
             dial=dial,
+            books=books,
+            priorities=self.priorities,
         )
 
     async def _refuse(self, partition: TopicPartition, first: int, last: int, detail: str) -> None:
