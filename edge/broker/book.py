@@ -87,6 +87,7 @@ class Book:
             self._next_number += 1
         self._numbered[session.number] = session
         self._attach(session)
+        session.standing_will = will
         note = notes.Opened(
             session.number, session.client_id, fresh, session.expiry_s, will, session.user
         )
@@ -122,6 +123,7 @@ class Book:
             return DURABLE
         if session.left is None:
             session.left = self._moments.now()
+        session.standing_will = session.will
         note = notes.Left(
             session.number, session.left, session.expiry_s, session.will, session.will_delay_s
         )
@@ -261,6 +263,10 @@ class Book:
     def session(self, number: int) -> Session | None:
         """None: it ended."""
         return self._numbered.get(number)
+
+    def all_dirty(self, topics: Iterable[str]) -> None:
+        self.dirty_sessions.update(self._numbered)
+        self.dirty_topics.update(topics)
 
     @property
     def next_number(self) -> int:

@@ -34,6 +34,11 @@ class Moments:
         self._boot = boot
         self._trusted = trusted
 
+    @property
+    def trusted(self) -> bool:
+        """Something has set the wall clock."""
+        return self._trusted()
+
     def now(self) -> Moment:
         clock = self._clock
         return Moment(self._boot, clock.boot_ms(), clock.wall_ms(), self._trusted())

@@ -1,4 +1,4 @@
-"""Retained messages: the last one of each topic, bounded in number and bytes. In memory, for the life of the process.
+"""Retained messages: the last one of each topic, bounded in number and bytes. In memory; checkpoints.py keeps them on disk.
 
 A message is retained when its record is durable, never before: a new subscriber sees nothing that a crash could take
 back. What does not fit is refused, counted, and leaves the topic as it was; the record itself is in the log.
@@ -6,7 +6,7 @@ back. What does not fit is refused, counted, and leaves the topic as it was; the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from ..mqtt.topics import matches
 from .messages import Message
@@ -14,14 +14,22 @@ from .tally import Tally
 
 
 class Retained:
-    __slots__ = ("_bytes", "_bytes_max", "_messages", "_messages_max", "_tally")
+    __slots__ = ("_bytes", "_bytes_max", "_changed", "_messages", "_messages_max", "_tally")
 
-    def __init__(self, *, messages_max: int, bytes_max: int, tally: Tally) -> None:
+    def __init__(
+        self,
+        *,
+        messages_max: int,
+        bytes_max: int,
+        tally: Tally,
+        changed: Callable[[str], None] = lambda topic: None,
+    ) -> None:
         self._messages: dict[str, Message] = {}
         self._bytes = 0
         self._messages_max = messages_max
         self._bytes_max = bytes_max
         self._tally = tally
+        self._changed = changed  # what is kept of a topic is another thing now
 
     def change(self, messages_max: int, bytes_max: int) -> None:
         """Other limits from now on; what is retained stays."""
@@ -35,12 +43,25 @@ class Retained:
     def bytes_held(self) -> int:
         return self._bytes
 
+    def get(self, topic: str) -> Message | None:
+        return self._messages.get(topic)
+
+    def topics(self) -> Iterable[str]:
+        return self._messages.keys()
+
+    def forget(self, topic: str) -> None:
+        message = self._messages.pop(topic, None)
+        if message is not None:
+            self._bytes -= message.size
+            self._changed(topic)
+
     def put(self, message: Message) -> bool:
         """Keep it, or forget the topic where the payload is empty ([MQTT-3.3.1-6]). False: over the limit."""
         previous = self._messages.get(message.topic)
         if previous is not None:
             self._bytes -= previous.size
             del self._messages[message.topic]
+        self._changed(message.topic)
         if not message.payload:
             return True
         if (
@@ -71,7 +92,6 @@ class Retained:
             if message is None:
                 continue
             if message.expired(now()):
-                self._bytes -= message.size
-                del self._messages[topic]
+                self.forget(topic)
             else:
                 yield message

@@ -31,6 +31,7 @@ class Session:
         "number",
         "outbound",
         "rights",
+        "standing_will",
         "user",
         "will",
         "will_delay_s",
@@ -53,6 +54,9 @@ class Session:
         self.outbound = Outbound(self, departures)
         # published when the session ends or the delay is over, unless the client returns before
         self.will: Will | None = None
+        self.standing_will: Will | None = (
+            None  # the same and that of its connection: what a restart finds
+        )
         self.will_delay_s = 0.0  # from `left`
         self.will_due: Deadline | None = None
         self.end_due: Deadline | None = None

@@ -40,7 +40,7 @@ class Version(enum.IntEnum):
     V5 = 5
 
 
-class Will(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
+class Will(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=True, omit_defaults=True):
     topic: str
     payload: bytes
     qos: int = 0

@@ -14,7 +14,9 @@ from .primitives import Reader, encode_binary, encode_text, encode_varint
 from .reasons import malformed, protocol_error
 
 
-class Properties(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
+class Properties(
+    msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=True, omit_defaults=True
+):
     """What a packet carries; None where it does not say. The names are the specification's."""
 
     payload_format_indicator: int | None = None

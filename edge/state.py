@@ -1,0 +1,237 @@
+"""Kept sessions and retained messages on disk: one SQLite file, written in transactions, off the loop.
+
+    data_dir/state/state.db            and SQLite's -wal beside it
+    data_dir/state/state.db.damaged-N  put aside: what could be read of it was
+
+`synchronous=FULL`: a transaction that returned survives a power cut. Each row has a checksum of its own, because SQLite trusts what
+it reads: a bad row costs itself. A file that SQLite cannot read costs what it could not give; it is put aside, said, and a
+new one is written in its place from what was read. Nothing here keeps the edge from starting.
+
+SQLite is loaded only where there is such a file, or something to put into one. Knows nothing of MQTT: rows are bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import zlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from ..core.disk import Disk
+from ..core.errors import HeadwaterError, Unavailable
+from .broker.checkpoints import Changes, Meta, RetainedRow
+
+if TYPE_CHECKING:
+    import sqlite3
+
+SCHEMA_VERSION = 1
+FILE = "state.db"
+DAMAGED = ".damaged-"
+# Damaged files kept for a person to look at.
+ASIDE_MAX = 4
+# The whole of it in memory is 20 MiB at its limits; SQLite's own cache need not repeat it.
+_CACHE_KIB = 256
+_SCHEMA = """
+CREATE TABLE meta (id INTEGER PRIMARY KEY CHECK (id = 1), log_id TEXT, covers INTEGER, next_number INTEGER);
+CREATE TABLE session (number INTEGER PRIMARY KEY, state BLOB, crc INTEGER);
+CREATE TABLE retained (topic TEXT PRIMARY KEY, payload BLOB, about BLOB, crc INTEGER) WITHOUT ROWID;
+"""
+
+
+class SqliteState:
+    """Implements StateStore. Used by one thread at a time, not always the same."""
+
+    def __init__(self, disk: Disk, directory: str) -> None:
+        self._disk = disk
+        self._directory = directory
+        self._path = f"{directory}/{FILE}"
+        self._database: sqlite3.Connection | None = None
+        self._losses: list[str] = []
+        self._damaged = False
+        self.must_rewrite = False
+        try:
+            found = FILE in disk.list(directory)
+        except HeadwaterError:
+            found = False
+        if found:
+            self._open_existing()
+
+    # --- reading -----------------------------------------------------------------------------------------------
+
+    def _open_existing(self) -> None:
+        import sqlite3
+
+        try:
+            self._database = self._connect()
+            (version,) = self._database.execute("PRAGMA user_version").fetchone()
+            if version != SCHEMA_VERSION:
+                self._give_up(f"it is of version {version}, this is {SCHEMA_VERSION}")
+                self._disconnect()
+        except sqlite3.Error as error:
+            self._give_up(str(error))
+            self._disconnect()
+
+    def _connect(self) -> sqlite3.Connection:
+        import sqlite3
+
+        database = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+        database.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
+        for pragma in (
+            "locking_mode=EXCLUSIVE",  # nobody else's file; saves the shared-memory file
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            f"cache_size=-{_CACHE_KIB}",
+            "journal_size_limit=1048576",
+        ):
+            database.execute(f"PRAGMA {pragma}")
+        return database
+
+    def _give_up(self, why: str) -> None:
+        self._damaged = True
+        self._losses.append(f"{self._path}: {why}")
+
+    def meta(self) -> Meta | None:
+        found = None
+        for row in self._rows("SELECT log_id, covers, next_number FROM meta"):
+            found = row
+        if found is None or not isinstance(found[1], int) or not isinstance(found[2], int):
+            return None
+        return Meta(log_id=str(found[0]), covers=found[1], next_number=found[2])
+
+    def sessions(self) -> Iterator[bytes]:
+        for number, state, crc in self._rows("SELECT number, state, crc FROM session"):
+            if isinstance(state, bytes) and _crc(number, state) == crc:
+                yield state
+            else:
+                self._bad_row(f"session {number}")
+
+    def retained(self) -> Iterator[RetainedRow]:
+        for topic, payload, about, crc in self._rows(
+            "SELECT topic, payload, about, crc FROM retained"
+        ):
+            whole = isinstance(payload, bytes) and isinstance(about, bytes)
+            if whole and _crc(topic, payload, about) == crc:
+                yield RetainedRow(topic, payload, about)
+            else:
+                self._bad_row(f"retained {topic!r}")
+
+    def _bad_row(self, what: str) -> None:
+        self._losses.append(f"{what}: its row in {self._path} is damaged")
+        self.must_rewrite = True
+
+    def _rows(self, query: str) -> Iterator[tuple[Any, ...]]:
+        if self._database is None:
+            return
+        import sqlite3
+
+        try:
+            yield from self._database.execute(query)
+        except (sqlite3.Error, UnicodeError) as error:
+            self._give_up(f"{query.rpartition(' ')[2]}: {error}")
+
+    def finish_reading(self) -> list[str]:
+        if self._damaged:
+            self._put_aside()
+        losses, self._losses = self._losses, []
+        return losses
+
+    def _put_aside(self) -> None:
+        """The damaged file out of the way; what was read of it must be written anew."""
+        self._disconnect()
+        self._damaged = False
+        self.must_rewrite = True
+        try:
+            aside = [name for name in self._disk.list(self._directory) if DAMAGED in name]
+            numbers = [int(n) for name in aside if (n := name.rpartition("-")[2]).isdigit()]
+            name = f"{FILE}{DAMAGED}{max(numbers, default=0) + 1}"
+            for oldest in sorted(aside)[: len(aside) + 1 - ASIDE_MAX]:
+                self._disk.remove(f"{self._directory}/{oldest}")
+            self._disk.rename(self._path, f"{self._directory}/{name}")
+            for companion in ("-wal", "-shm", "-journal"):
+                self._disk.remove(self._path + companion)
+            self._disk.sync_directory(self._directory)
+            self._losses.append(f"the damaged file is kept as {name}")
+        except HeadwaterError as error:
+            self._losses.append(f"the damaged file cannot be put aside: {error}")
+
+    # --- writing -----------------------------------------------------------------------------------------------
+
+    def save(self, changes: Changes) -> None:
+        import sqlite3
+
+        try:
+            if self._database is None:
+                self._create()
+            assert self._database is not None
+            self._database.execute("BEGIN IMMEDIATE")
+            try:
+                self._write(self._database, changes)
+                self._database.execute("COMMIT")
+            except sqlite3.Error:
+                if self._database.in_transaction:
+                    self._database.execute("ROLLBACK")
+                raise
+        except sqlite3.OperationalError as error:  # full, read-only, input/output error: may pass
+            self._disconnect()
+            raise Unavailable(f"cannot write {self._path}: {error}") from error
+        except sqlite3.Error as error:  # its bytes are not what SQLite wrote
+            self._put_aside()
+            raise Unavailable(f"cannot write {self._path}: {error}") from error
+
+    def _create(self) -> None:
+        self._disk.make_directory(self._directory)
+        self._database = self._connect()
+        (version,) = self._database.execute("PRAGMA user_version").fetchone()
+        if version == 0:
+            self._database.executescript(
+                f"BEGIN; {_SCHEMA} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;"
+            )
+            self._disk.sync_directory(self._directory)
+
+    def _write(self, database: sqlite3.Connection, changes: Changes) -> None:
+        database.executemany(
+            "DELETE FROM session WHERE number = ?",
+            [(number,) for number, state in changes.sessions if state is None],
+        )
+        database.executemany(
+            "INSERT OR REPLACE INTO session VALUES (?, ?, ?)",
+            [
+                (number, state, _crc(number, state))
+                for number, state in changes.sessions
+                if state is not None
+            ],
+        )
+        database.executemany(
+            "DELETE FROM retained WHERE topic = ?",
+            [(topic,) for topic, row in changes.retained if row is None],
+        )
+        database.executemany(
+            "INSERT OR REPLACE INTO retained VALUES (?, ?, ?, ?)",
+            [(*row, _crc(*row)) for _, row in changes.retained if row is not None],
+        )
+        if changes.meta is not None:
+            meta = changes.meta
+            database.execute(
+                "INSERT OR REPLACE INTO meta VALUES (1, ?, ?, ?)",
+                (meta.log_id, meta.covers, meta.next_number),
+            )
+
+    def _disconnect(self) -> None:
+        import sqlite3
+
+        database, self._database = self._database, None
+        if database is not None:
+            with contextlib.suppress(sqlite3.Error):
+                database.close()
+
+    def close(self) -> None:
+        if self._database is not None:
+            self._disconnect()
+
+
+def _crc(*parts: object) -> int:
+    crc = 0
+    for part in parts:
+        data = part if isinstance(part, bytes) else str(part).encode("utf-8", "surrogateescape")
+        crc = zlib.crc32(data, zlib.crc32(len(data).to_bytes(4, "little"), crc))
+    return crc
