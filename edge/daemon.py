@@ -41,10 +41,12 @@ from ..hardware.clock import ClockReader
 from ..hardware.flash import FlashReader
 from ..hardware.sysroot import SysRoot
 from .broker.broker import Broker
+from .broker.moments import Moments
 from .broker.replaying import JournalSource
 from .descriptors import within_descriptors
 from .entrance import Entrance
 from .gaps import GapLedger
+from .keeping import Keeping
 from .reloading import Reloading
 from .room import Room
 from .settings import EdgeSettings
@@ -96,6 +98,7 @@ class Edge:
         self.anchoring = anchoring
         self.gaps = GapLedger(journal, committer, edge=name, clock=outside.clock)
         self.uplink: Uplink | None = None
+        self.keeping: Keeping | None = None
         self.wear: Wear | None = None
         self.http: tuple[str, int] | None = None
 
@@ -164,6 +167,8 @@ async def _serve(
             tasks.append(group.create_task(_keep_volatile(edge), name="volatile"))
         if edge.uplink is not None:
             tasks.append(group.create_task(edge.uplink.run(), name="uplink"))
+        if edge.keeping is not None:
+            tasks.append(group.create_task(edge.keeping.run(), name="state"))
         if manager.watchdog_s is not None:
             tasks.append(group.create_task(_watchdog(edge, manager), name="watchdog"))
         _announce(edge, manager)
@@ -197,6 +202,13 @@ async def open_edge(
         stack.callback(journal.close)
         committer = Committer(journal, clock=outside.clock, rng=outside.rng)
         committer.start()
+        closing: list[Keeping] = []
+
+        async def close_state() -> None:
+            for keeping in closing:
+                await keeping.close()
+
+        stack.push_async_callback(close_state)
         # after a failed start this commits what recovery declared; the orderly way has drained before
         stack.push_async_callback(committer.close)
         source = JournalSource(journal)
@@ -211,6 +223,7 @@ async def open_edge(
             clock=outside.clock,
             rng=outside.rng,
             observer=visits,
+            moments=Moments(outside.clock, boot=keeper.mark.boot, trusted=lambda: keeper.trusted),
         )
         source.after = broker.departed
         name = settings.name or _host_name()
@@ -232,7 +245,10 @@ async def open_edge(
         stack.callback(edge.wear.save)
         if settings.bootstrap:
             edge.uplink = _make_uplink(edge, table)
+        edge.keeping = Keeping(broker, journal, committer, outside.disk, settings.data_dir)
+        closing.append(edge.keeping)
         _report_recovery(edge)
+        committer.request()
         stack.push_async_callback(_drain, edge)
         await edge.entrance.listeners.start()
         http = optional_address(settings.http, key="edge.http")

@@ -3,9 +3,10 @@
     data_dir/state/state.db            and SQLite's -wal beside it
     data_dir/state/state.db.damaged-N  put aside: what could be read of it was
 
-`synchronous=FULL`: a transaction that returned survives a power cut. Each row has a checksum of its own, because SQLite trusts what
-it reads: a bad row costs itself. A file that SQLite cannot read costs what it could not give; it is put aside, said, and a
-new one is written in its place from what was read. Nothing here keeps the edge from starting.
+`synchronous=FULL`: a transaction that returned survives a power cut. Each row has a checksum of its own, because
+SQLite trusts what it reads: a bad row costs itself. A file that SQLite cannot read costs what it could not give; it
+is put aside, said, and a new one is written in its place from what was read. Nothing here keeps the edge from
+starting.
 
 SQLite is loaded only where there is such a file, or something to put into one. Knows nothing of MQTT: rows are bytes.
 """

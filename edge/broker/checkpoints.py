@@ -2,14 +2,14 @@
 
   state after a restart  =  the checkpoint, then all notes of commit `covers` and later
 
-A round takes what changed since the last one (`Book.dirty_…`), row by row as it is *now*, waits until everything so far is
-durable, and writes the rows in transactions of bounded size; the last one says `covers`, the commit after the last that was durable
-when the round began. Rows may thus be younger than `covers` says. That is right because notes are assignments: applying again
-those that a row has seen already changes nothing (notes.py). A row is never older than its last note before `covers`.
-Nothing is written while nothing changes; then `covers` moves in memory alone.
+A round takes what changed since the last one (`Book.dirty_…`), row by row as it is *now*, waits until everything so
+far is durable, and writes the rows in transactions of bounded size; the last one says `covers`, the commit after the
+last that was durable when the round began. Rows may thus be younger than `covers` says. That is right because notes
+are assignments: applying again those that a row has seen already changes nothing (notes.py). A row is never older
+than its last note before `covers`. Nothing is written while nothing changes; then `covers` moves in memory alone.
 
-Only notes since `covers` are pinned in the log. What a disk that refuses the checkpoint may pin is bounded: beyond it the pins are
-let go, and it is said that a crash now would lose changes of state (records are never at stake here).
+Only notes since `covers` are pinned in the log. What a disk that refuses the checkpoint may pin is bounded: beyond it
+the pins are let go, and it is said that a crash now would lose changes of state (records are never at stake here).
 """
 
 from __future__ import annotations

@@ -67,6 +67,7 @@ class Fanout:
     def __init__(
         self, settings: MqttSettings, tally: Tally, time: Ticking, departures: Departures
     ) -> None:
+        self._time = time
         self.departures = departures
         self.subscriptions = Subscriptions(
             lambda name, topic_filter, since: Group(name, topic_filter, since, departures)
@@ -75,10 +76,14 @@ class Fanout:
             messages_max=settings.retained_messages_max,
             bytes_max=settings.retained_bytes_max,
             tally=tally,
+            changed=self._remember,
         )
         self.system: SystemTopics | None = None  # $SYS; None: it is not told
         self._settings = settings
-        self._time = time
+
+    def _remember(self, topic: str) -> None:
+        """What is retained of a topic changed."""
+        self._time.book.dirty_topics.add(topic)
 
     def change(self, settings: MqttSettings) -> None:
         """Other limits from now on; what is held stays."""

@@ -251,7 +251,7 @@ class _Replay:
 
     def _make(self, state: notes.SessionState) -> Session:
         broker = self._broker
-        session = Session(state.client_id, broker.settings, broker.tally)
+        session = Session(state.client_id, broker.departures)
         broker.sessions[state.client_id] = session
         session.expiry_s = state.expiry_s
         session.left = state.left
