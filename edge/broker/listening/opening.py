@@ -16,6 +16,7 @@ from ...sockets.sockets import Sockets
 from ..broker import Broker
 from ..client import Client
 from .door import Door, Visitor
+from .outstanding import unacknowledged
 from .rates import RatedClient
 from .settings import Kind
 
@@ -51,7 +52,9 @@ class Opening:
             client = self._client(visitor)
             client.in_rounds = True
             limit = int(self._broker.settings.write_buffer_max)
-            client.connection_made(self._sockets.adopt(sock, client, write_buffer_max=limit))
+            connection = self._sockets.adopt(sock, client, write_buffer_max=limit)
+            client.unacknowledged = unacknowledged(connection)
+            client.connection_made(connection)
             return
         task = asyncio.get_running_loop().create_task(self._shake_hands(sock, visitor))
         self._shaking.add(task)
@@ -117,6 +120,7 @@ class _OverTls:
 
         learn_subject(transport, self._visitor)
         client = self._make_client(self._visitor)
+        client.unacknowledged = unacknowledged(transport)
         transport.set_protocol(cast("asyncio.Protocol", client))
         client.connection_made(transport)
 

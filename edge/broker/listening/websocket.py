@@ -14,6 +14,7 @@ from ..client import Client
 from ..transport import Transport
 from .door import Visitor
 from .frames import CloseCode, Unframer, close_frame, frame
+from .outstanding import unacknowledged
 from .upgrade import BadHandshake, Upgrade
 
 # Pongs and other bytes that a client has not read; a flood of pings ends here.
@@ -150,6 +151,7 @@ class WebSocket:
             self._deadline.cancel()
             self._deadline = None
         self._client = self._make_client(self.visitor)
+        self._client.unacknowledged = unacknowledged(self._transport)
         transport: Transport = self
         self._client.connection_made(transport)
         return rest

@@ -1,0 +1,191 @@
+"""A broker on a file journal on a simulated disk, with a checkpoint beside it: a machine whose power can be cut.
+
+`sync` is the disk's thread; nothing else moves it. `power_cut` and `kill` end the process half-way through whatever it did;
+`boot` starts it again from what is left, as the daemon does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Iterable
+
+from headwater.core.batch import decode_batch
+from headwater.core.clock import ManualClock
+from headwater.core.errors import Unavailable
+from headwater.core.journal.files import FileJournal, FileJournalSettings
+from headwater.core.record import StoredRecord
+from headwater.core.units import KIB, ByteSize
+from headwater.edge.broker.broker import Broker
+from headwater.edge.broker.checkpoints import Changes, Checkpoints, Meta, RetainedRow
+from headwater.edge.broker.moments import Moments
+from headwater.edge.broker.restoring import Restored, restore
+from headwater.edge.broker.settings import MqttSettings
+from headwater.edge.streams import StreamTable
+from tests.sim.disk import SimCrash, SimDisk
+
+from .harness import Bench
+
+SMALL = FileJournalSettings(
+    segment_bytes=ByteSize(64 * KIB),
+    bytes_max=ByteSize(64 * 64 * KIB),
+    record_bytes_max=ByteSize(24 * KIB),
+    commit_bytes_max=ByteSize(24 * KIB),
+    spares=1,
+)
+
+
+class MemoryStore:
+    """Transactions that happen or do not. `crash`: at the next one, before it (False) or after it (True)."""
+
+    def __init__(self) -> None:
+        self.session_rows: dict[int, bytes] = {}
+        self.retained_rows: dict[str, RetainedRow] = {}
+        self.kept: Meta | None = None
+        self.must_rewrite = False
+        self.crash: bool | None = None
+        self.refusing = False
+        self.saves = 0
+
+    def meta(self) -> Meta | None:
+        return self.kept
+
+    def sessions(self) -> Iterable[bytes]:
+        return list(self.session_rows.values())
+
+    def retained(self) -> Iterable[RetainedRow]:
+        return list(self.retained_rows.values())
+
+    def finish_reading(self) -> list[str]:
+        return []
+
+    def save(self, changes: Changes) -> None:
+        if self.refusing:
+            raise Unavailable("the card is read-only")
+        crash, self.crash = self.crash, None
+        if crash is False:
+            raise SimCrash
+        for number, row in changes.sessions:
+            self.session_rows.pop(number, None)
+            if row is not None:
+                self.session_rows[number] = row
+        for topic, retained in changes.retained:
+            self.retained_rows.pop(topic, None)
+            if retained is not None:
+                self.retained_rows[topic] = retained
+        self.kept = changes.meta or self.kept
+        self.saves += 1
+        if crash:
+            raise SimCrash
+
+    def close(self) -> None:
+        pass
+
+
+class HandCommitter:
+    """The committer, turned by hand."""
+
+    def __init__(self, journal: FileJournal) -> None:
+        self.stalled: str | None = None
+        self._journal = journal
+        self._listeners: list[Callable[[int], None]] = []
+
+    @property
+    def durable(self) -> int:
+        return self._journal.durable_commit
+
+    def request(self) -> None:
+        pass
+
+    def add_listener(self, listener: Callable[[int], None], /) -> None:
+        self._listeners.append(listener)
+
+    async def wait_durable(self, commit: int) -> None:
+        while self.durable < commit:
+            assert self.sync(), "waits for a commit that nobody will make"
+
+    def sync(self) -> bool:
+        commit = self._journal.seal()
+        if commit is None:
+            return False
+        commit.write()
+        self._journal.complete(commit)
+        for listener in self._listeners:
+            listener(commit.number)
+        return True
+
+
+class Machine(Bench):
+    def __init__(self, *, seed: int = 1, settings: MqttSettings | None = None) -> None:
+        self.clock = ManualClock()
+        self.disk = SimDisk(random.Random(seed))
+        self.store = MemoryStore()
+        self.trusted = True
+        self.boots = 0
+        self.restored = Restored()
+        self._settings = settings or MqttSettings()
+        self._rng = random.Random(seed)
+        self.boot()
+
+    def boot(self) -> None:
+        self.boots += 1
+        self.log = FileJournal.open(
+            "/log", disk=self.disk, clock=self.clock, settings=SMALL, rng=self._rng
+        )
+        self.committer = HandCommitter(self.log)
+        boot = f"boot-{self.boots}"
+        self.broker = Broker(
+            self.log,
+            self.committer,
+            streams=StreamTable(()),
+            settings=self._settings,
+            clock=self.clock,
+            rng=self._rng,
+            moments=Moments(self.clock, boot=boot, trusted=lambda: self.trusted),
+        )
+        self.restored = restore(self.broker, self.log, self.store)
+        self.checkpoints = Checkpoints(
+            self.broker, self.log, self.committer, self.store, covers=self.restored.covers
+        )
+
+    def sync(self) -> None:
+        while self.committer.sync():
+            pass
+
+    def keep_promises(self) -> None:
+        self.sync()
+
+    def checkpoint(self) -> bool:
+        return asyncio.run(self.checkpoints.round())
+
+    def power_cut(self, *, keep: float = 0.5, away_s: float = 1.0) -> None:
+        self._end(power_cut=True, keep=keep)
+        self.clock.advance(away_s)
+        self.boot()
+
+    def kill(self) -> None:
+        self._end(power_cut=False, keep=None)
+        self.boot()
+
+    def _end(self, *, power_cut: bool, keep: float | None) -> None:
+        self.disk.crash_at = None
+        self.disk.restart(power_cut=power_cut, keep=keep)
+
+    @property
+    def records(self) -> list[StoredRecord]:
+        """All that is in the log, in the order of partitions and offsets."""
+        found: list[StoredRecord] = []
+        for partition in self.log.partitions():
+            offset, end = self.log.bounds(partition)
+            while offset < end and (
+                batches := self.log.read_sync(partition, offset, bytes_max=100_000)
+            ):
+                for batch in batches:
+                    header, records = decode_batch(batch)
+                    found += records
+                    offset = header.next_offset
+        return found
+
+    @property
+    def values(self) -> list[bytes | None]:
+        return [record.value for record in self.records]
