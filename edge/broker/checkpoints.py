@@ -92,6 +92,11 @@ class StateStore(Protocol):
     def close(self) -> None: ...
 
 
+class Counters(Protocol):
+    @property
+    def bytes_written(self) -> int: ...
+
+
 class Journal(Protocol):
     """What a checkpoint needs of the file journal."""
 
@@ -100,7 +105,7 @@ class Journal(Protocol):
     @property
     def newest_commit(self) -> int: ...
     @property
-    def bytes_written(self) -> int: ...
+    def counters(self) -> Counters: ...
     def need_notes_from(self, commit: int, /) -> None: ...
 
 
@@ -136,7 +141,7 @@ class Checkpoints:
         self._committer = committer
         self._store = store
         self._covers = covers
-        self._log_bytes = journal.bytes_written
+        self._log_bytes = journal.counters.bytes_written
         self._at = broker.clock.monotonic()
         self._trouble: str | None = None
         self._log_id_written: str | None = None
@@ -154,7 +159,7 @@ class Checkpoints:
 
     @property
     def due(self) -> bool:
-        pinned = self._journal.bytes_written - self._log_bytes
+        pinned = self._journal.counters.bytes_written - self._log_bytes
         waited_s = self._broker.clock.monotonic() - self._at
         return pinned >= LOG_BYTES or waited_s >= INTERVAL_S
 
@@ -169,7 +174,7 @@ class Checkpoints:
         if self._store.must_rewrite:
             self._store.must_rewrite = False
             book.all_dirty(self._broker.fanout.retained.topics())
-        log_bytes = self._journal.bytes_written
+        log_bytes = self._journal.counters.bytes_written
         sessions, book.dirty_sessions = book.dirty_sessions, set()
         topics, book.dirty_topics = book.dirty_topics, set()
         self._at = self._broker.clock.monotonic()
@@ -197,14 +202,14 @@ class Checkpoints:
         if self._trouble is None:
             _log.warning("state cannot be written; its notes stay in the log", reason=str(error))
         self._trouble = str(error)
-        if self._journal.bytes_written - self._log_bytes > PINNED_BYTES_MAX:
+        if self._journal.counters.bytes_written - self._log_bytes > PINNED_BYTES_MAX:
             self.forsaken += 1
             _log.error(
                 "notes of sessions and retained messages are no longer kept from retirement: "
                 "a crash before the state can be written would lose their changes",
                 reason=str(error),
             )
-            self._pin(self._committer.durable + 1, self._journal.bytes_written)
+            self._pin(self._committer.durable + 1, self._journal.counters.bytes_written)
 
     async def _write(self, sessions: list[int], topics: list[str], covers: int) -> None:
         while sessions or topics:

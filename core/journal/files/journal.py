@@ -207,11 +207,6 @@ class FileJournal(JournalReader):
         anything = intake.dirty or intake.notes or intake.renouncing
         return self.open_commit if anything else self.open_commit - 1
 
-    @property
-    def bytes_written(self) -> int:
-        """To the log's segments, since the start."""
-        return self.appender.counters.bytes_written
-
     def note(self, kind: int, payload: bytes) -> int:
         """Opaque state into the open commit, whose number is returned. `kind` is the caller's, 0 to 65535."""
         intake = self._intake
