@@ -266,6 +266,7 @@ class _Replay:
             session.doubts.restore(state.doubts)
         try:
             session.restore_outbound(state.outbound)
-        except msgspec.MsgspecError as error:
+        except HeadwaterError as error:
             self._report.lost(f"session {state.client_id!r}: deliveries under way: {error}")
+            session.restore_outbound(b"")
         return session

@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterable
 
 from headwater.core.batch import decode_batch
 from headwater.core.clock import ManualClock
-from headwater.core.errors import Unavailable
+from headwater.core.errors import OffsetOutOfRange, Unavailable
 from headwater.core.journal.files import FileJournal, FileJournalSettings
-from headwater.core.record import StoredRecord
+from headwater.core.record import StoredRecord, TopicPartition
 from headwater.core.units import KIB, ByteSize
 from headwater.edge.broker.broker import Broker
 from headwater.edge.broker.checkpoints import Changes, Checkpoints, Meta, RetainedRow
+from headwater.edge.broker.departures import Reading
 from headwater.edge.broker.moments import Moments
 from headwater.edge.broker.restoring import Restored, restore
 from headwater.edge.broker.settings import MqttSettings
@@ -115,6 +116,30 @@ class HandCommitter:
         return True
 
 
+class LogSource:
+    """Reads of the file journal, carried out at once."""
+
+    def __init__(self, journal: FileJournal) -> None:
+        self._journal = journal
+
+    def read(
+        self,
+        tp: TopicPartition,
+        offset: int,
+        *,
+        bytes_max: int,
+        done: Callable[[Reading], None],
+    ) -> None:
+        try:
+            batches = self._journal.read_sync(tp, offset, bytes_max=bytes_max)
+        except OffsetOutOfRange:
+            done(Reading([], start=self._journal.bounds(tp).start))
+            return
+        records = [record for batch in batches for record in decode_batch(batch)[1]]
+        start = 0 if records else self._journal.bounds(tp).end
+        done(Reading(records, sum(map(len, batches)), start=start))
+
+
 class Machine(Bench):
     def __init__(self, *, seed: int = 1, settings: MqttSettings | None = None) -> None:
         self.clock = ManualClock()
@@ -137,6 +162,7 @@ class Machine(Bench):
         self.broker = Broker(
             self.log,
             self.committer,
+            source=LogSource(self.log),
             streams=StreamTable(()),
             settings=self._settings,
             clock=self.clock,
