@@ -12,6 +12,7 @@ import structlog
 from ..core.disk import Disk
 from ..core.journal.files.committer import Committer
 from ..core.journal.files.journal import FileJournal
+from ..core.journal.files.noted import commit_before_segments
 from .broker.broker import Broker
 from .broker.checkpoints import Checkpoints
 from .broker.restoring import Restored, restore
@@ -21,6 +22,8 @@ _log = structlog.get_logger("edge.state")
 
 # How often it is looked whether a checkpoint is due: a fast card writes 16 MiB of log in a second.
 LOOK_S = 1.0
+# Without a checkpoint notes are looked for this far back: no less than could have been pinned for one.
+SEGMENTS_WITHOUT_CHECKPOINT = 16
 
 
 class Keeping:
@@ -35,7 +38,12 @@ class Keeping:
         """Reads everything. Raises nothing that a damaged file could cause; what is lost is logged."""
         started = broker.clock.monotonic()
         store = SqliteState(disk, f"{data_dir}/state")
-        self.restored: Restored = restore(broker, journal, store)
+        self.restored: Restored = restore(
+            broker,
+            journal,
+            store,
+            far_enough=commit_before_segments(journal.shelf, SEGMENTS_WITHOUT_CHECKPOINT),
+        )
         self.checkpoints = Checkpoints(
             broker, journal, committer, store, covers=self.restored.covers
         )

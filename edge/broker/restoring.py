@@ -26,8 +26,6 @@ from .messages import Message
 from .sessions import Session
 from .stored import message_of
 
-# Without a checkpoint notes are looked for this far back: no less than one could have been pinned for.
-SEGMENTS_WITHOUT_CHECKPOINT = 16
 _LOSSES_TOLD = 20
 
 
@@ -44,7 +42,6 @@ class Journal(Protocol):
     @property
     def log_id(self) -> str: ...
     def notes(self, since: int, /) -> Iterable[Note]: ...
-    def commit_before_segments(self, count: int, /) -> int: ...
     def read_noted(self, partition: TopicPartition, offset: int, /) -> list[bytes]: ...
 
 
@@ -65,8 +62,13 @@ class Restored:
             self.losses.append("and more")
 
 
-def restore(broker: Broker, journal: Journal, store: StateStore) -> Restored:
-    """Everything, in order. Once, before the listener opens."""
+def restore(
+    broker: Broker, journal: Journal, store: StateStore, *, far_enough: int = 0
+) -> Restored:
+    """Everything, in order. Once, before the listener opens.
+
+    `far_enough`: the commit from which notes are looked for without a checkpoint.
+    """
     report = Restored()
     replay = _Replay(broker, journal, report)
     meta = store.meta()
@@ -79,7 +81,7 @@ def restore(broker: Broker, journal: Journal, store: StateStore) -> Restored:
     if meta is not None and same_log:
         report.covers = meta.covers
     else:
-        report.covers = journal.commit_before_segments(SEGMENTS_WITHOUT_CHECKPOINT)
+        report.covers = far_enough
     for note in journal.notes(report.covers):
         replay.apply(note)
         report.notes += 1

@@ -28,7 +28,7 @@ from . import names
 from .appender import Counters
 from .early import EarlyRule
 from .frames import Note
-from .noted import commit_before_segments, notes_since
+from .noted import notes_since
 from .recovery import Recovery, RecoveryReport
 from .settings import FileJournalSettings
 from .shelf import Loss, OpenSegment, SegmentLost, Shelf
@@ -475,10 +475,6 @@ class FileJournal(JournalReader):
     def notes(self, since: int) -> Iterator[Note]:
         """Durable notes of commit `since` and later, in order."""
         return notes_since(self.shelf, since, self.durable_commit)
-
-    def commit_before_segments(self, count: int) -> int:
-        """The first commit of the `count`-th last sealed segment: how far to look for notes without a checkpoint."""
-        return commit_before_segments(self.shelf, count)
 
     def read_noted(self, partition: TopicPartition, offset: int) -> list[bytes]:
         """The batch that holds a record which a note speaks of, retired or not; none where it is not there."""
