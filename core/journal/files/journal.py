@@ -200,13 +200,6 @@ class FileJournal(JournalReader):
     def append(self, partition: TopicPartition, record: Record) -> int:
         return self.writer(partition).append(*record)
 
-    @property
-    def newest_commit(self) -> int:
-        """The last commit that has anything in it, durable or not."""
-        intake = self._intake
-        anything = intake.dirty or intake.notes or intake.renouncing
-        return self.open_commit if anything else self.open_commit - 1
-
     def note(self, kind: int, payload: bytes) -> int:
         """Opaque state into the open commit, whose number is returned. `kind` is the caller's, 0 to 65535."""
         intake = self._intake

@@ -1,0 +1,284 @@
+"""QoS 1 publishes that come again with DUP: stored once where their PUBACK was lost, stored where it had arrived.
+
+The wire is `unacknowledged`: what TCP has not acknowledged of the bytes written, set by hand.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from headwater.edge.broker.book import EVIDENCE_QUIET_S
+from headwater.edge.broker.peer import Peer as BrokerPeer
+from headwater.edge.mqtt.packets import Acknowledgement, PacketType, Publish, Version
+from headwater.edge.mqtt.properties import Properties
+
+from .harness import Peer
+from .machine import Machine
+
+KEPT = Properties(session_expiry_interval=1000)
+PUBACK = PacketType.PUBACK
+
+
+class Wire:
+    """Nothing arrives until `deliver`."""
+
+    def __init__(self, peer: Peer) -> None:
+        self._client = peer.client
+        self.arrived = 0
+        peer.client.unacknowledged = self.unacknowledged
+
+    @property
+    def written(self) -> int:
+        written = BrokerPeer.spoken(self._client)  # whatever is still held
+        assert written is not None
+        return written
+
+    def unacknowledged(self) -> int:
+        return self.written - self.arrived
+
+    def deliver(self) -> None:
+        self.arrived = self.written
+
+
+def connect(machine: Machine, *, version: Version = Version.V5) -> tuple[Peer, Wire]:
+    properties = KEPT if version is Version.V5 else Properties()
+    peer = machine.connect("c", clean=False, version=version, properties=properties)
+    wire = Wire(peer)
+    wire.deliver()
+    return peer, wire
+
+
+def again(
+    packet_id: int = 1, payload: bytes = b"21.5", topic: str = "t", **more: object
+) -> Publish:
+    return Publish(topic=topic, payload=payload, qos=1, packet_id=packet_id, dup=True, **more)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("version", list(Version))
+@pytest.mark.parametrize("loss", ["connection", "kill", "power", "checkpoint and power"])
+def test_a_publish_repeated_after_its_puback_was_lost_is_stored_once(
+    version: Version, loss: str
+) -> None:
+    machine = Machine()
+    peer, _ = connect(machine, version=version)
+    peer.publish("t", b"21.5")
+    machine.sync()
+    assert peer.take() == [Acknowledgement(PUBACK, 1)]  # written, and lost
+    if "checkpoint" in loss:
+        machine.checkpoint()
+    if loss == "connection":
+        peer.lose()
+    elif loss == "kill":
+        machine.kill()
+    else:
+        machine.power_cut()
+    back, _ = connect(machine, version=version)
+    back.send(again())
+    machine.sync()
+    assert back.take() == [Acknowledgement(PUBACK, 1)]
+    assert machine.values == [b"21.5"]
+    assert machine.broker.tally.repeated == 1
+
+
+@pytest.mark.parametrize("loss", ["connection", "power"])
+def test_it_may_be_repeated_as_often_as_its_puback_is_lost(loss: str) -> None:
+    machine = Machine()
+    peer, _ = connect(machine)
+    peer.publish("t", b"21.5")
+    machine.sync()
+    for _ in range(4):
+        if loss == "connection":
+            peer.lose()
+        else:
+            machine.power_cut()
+        peer, _ = connect(machine)
+        peer.send(again())
+        machine.sync()
+        assert peer.take() == [Acknowledgement(PUBACK, 1)]
+    assert machine.values == [b"21.5"]
+
+
+def test_a_publish_that_never_reached_the_disk_is_stored_when_it_comes_again() -> None:
+    machine = Machine()
+    peer, _ = connect(machine)
+    peer.publish("t", b"21.5")
+    machine.power_cut(keep=0.0)
+    back, _ = connect(machine)
+    back.send(again())
+    machine.sync()
+    assert machine.values == [b"21.5"]
+
+
+def test_repeated_while_the_disk_still_has_it_it_is_acknowledged_when_it_is_durable() -> None:
+    machine = Machine()
+    peer, _ = connect(machine)
+    commit_before = machine.log.open_commit
+    peer.publish("t", b"21.5")
+    peer.lose()
+    assert machine.log.open_commit == commit_before
+    back, _ = connect(machine)  # its CONNACK waited for the same commit
+    back.send(again())
+    machine.sync()
+    assert back.take() == [Acknowledgement(PUBACK, 1)]
+    assert machine.values == [b"21.5"]
+
+
+# --- the trap: the identifier was free again --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("loss", ["connection", "power"])
+def test_a_new_reading_under_the_same_identifier_is_not_swallowed(loss: str) -> None:
+    """The PUBACK of the first arrived; the second, with the same bytes, was lost on the way and comes with DUP."""
+    machine = Machine()
+    peer, wire = connect(machine)
+    peer.publish("t", b"21.5")
+    machine.sync()
+    wire.deliver()
+    machine.wait(EVIDENCE_QUIET_S + 1)  # the evidence is noted by itself
+    machine.sync()
+    if loss == "connection":
+        peer.lose()
+    else:
+        machine.power_cut()
+    back, _ = connect(machine)
+    back.send(again())
+    machine.sync()
+    assert machine.values == [b"21.5", b"21.5"]
+
+
+def test_evidence_counts_at_the_end_of_the_connection_without_waiting() -> None:
+    machine = Machine()
+    peer, wire = connect(machine)
+    peer.publish("t", b"21.5")
+    machine.sync()
+    wire.deliver()
+    peer.lose()
+    back, _ = connect(machine)
+    back.send(again())
+    machine.sync()
+    assert machine.values == [b"21.5", b"21.5"]
+
+
+def test_evidence_rides_with_the_next_commit_whoever_makes_it() -> None:
+    machine = Machine()
+    peer, wire = connect(machine)
+    other = machine.connect("other")
+    peer.publish("t", b"21.5")
+    machine.sync()
+    wire.deliver()
+    machine.wait(0.5)  # a tick
+    other.publish("u", b"x")
+    machine.sync()
+    machine.power_cut()
+    back, _ = connect(machine)
+    back.send(again())
+    machine.sync()
+    assert machine.values.count(b"21.5") == 2
+
+
+def test_of_several_only_those_whose_puback_arrived_are_new() -> None:
+    machine = Machine()
+    peer, wire = connect(machine)
+    for number in (1, 2):
+        peer.publish("t", b"same", id=number)
+        machine.sync()
+        if number == 1:
+            wire.deliver()
+    peer.lose()
+    back, _ = connect(machine)
+    back.send(again(1, b"same"), again(2, b"same"))
+    machine.sync()
+    assert len(machine.values) == 3  # the first was new, the second was not
+    assert back.take() == [Acknowledgement(PUBACK, 1), Acknowledgement(PUBACK, 2)]
+
+
+def test_an_identifier_used_again_without_dup_proves_that_its_puback_arrived() -> None:
+    machine = Machine()
+    peer, _ = connect(machine)
+    peer.publish("t", b"21.5")
+    machine.sync()
+    peer.publish("t", b"22.0")
+    machine.sync()
+    machine.power_cut()
+    back, _ = connect(machine)
+    back.send(again(1, b"21.5"))
+    machine.sync()
+    assert machine.values == [b"21.5", b"22.0", b"21.5"]
+
+
+def test_what_a_resumed_connection_did_not_repeat_is_no_longer_in_doubt() -> None:
+    machine = Machine()
+    peer, _ = connect(machine)
+    peer.publish("t", b"21.5")
+    machine.sync()
+    peer.lose()
+    middle, wire = connect(machine)
+    middle.publish("t", b"other", id=9)  # it goes on: it did have the PUBACK
+    machine.sync()
+    wire.deliver()
+    middle.lose()
+    back, _ = connect(machine)
+    back.send(again())
+    machine.sync()
+    assert machine.values == [b"21.5", b"other", b"21.5"]
+
+
+# --- what is no repetition ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        again(2),
+        again(1, b"21.6"),
+        again(1, topic="u"),
+        again(1, retain=True),
+        again(1, properties=Properties(content_type="x")),
+    ],
+    ids=["identifier", "payload", "topic", "retain", "properties"],
+)
+def test_only_the_same_content_under_the_same_identifier_is_a_repetition(other: Publish) -> None:
+    machine = Machine()
+    peer, _ = connect(machine)
+    peer.publish("t", b"21.5")
+    machine.sync()
+    machine.power_cut()
+    back, _ = connect(machine)
+    back.send(other)
+    machine.sync()
+    assert len(machine.values) == 2
+
+
+def test_without_dup_and_without_a_resumed_session_everything_is_new() -> None:
+    machine = Machine()
+    peer, _ = connect(machine)
+    peer.publish("t", b"21.5")
+    peer.send(again())  # the same connection
+    machine.sync()
+    peer.lose()
+    back, _ = connect(machine)
+    back.publish("t", b"21.5")
+    machine.sync()
+    back.lose()
+    clean = machine.connect("c", clean=True)
+    clean.send(again())
+    machine.sync()
+    assert len(machine.values) == 4
+
+
+def test_doubts_are_bounded_by_the_receive_maximum() -> None:
+    machine = Machine()
+    peer, _ = connect(machine)
+    maximum = machine.broker.settings.receive_maximum
+    for number in range(3 * maximum):
+        peer.publish("t", b"%d" % number, id=number % 60_000 + 1)
+        if number % 100 == 99:
+            machine.sync()
+    doubts = machine.broker.sessions["c"].doubts
+    assert doubts is not None
+    assert sum(len(packed) for _, packed in doubts.state()) <= (maximum + 100) * 10
+    machine.power_cut()
+    back, _ = connect(machine)
+    back.send(again(3 * maximum, b"%d" % (3 * maximum - 1)))
+    machine.sync()
+    assert len(machine.values) == 3 * maximum
