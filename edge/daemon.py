@@ -202,13 +202,8 @@ async def open_edge(
         stack.callback(journal.close)
         committer = Committer(journal, clock=outside.clock, rng=outside.rng)
         committer.start()
-        closing: list[Keeping] = []
-
-        async def close_state() -> None:
-            for keeping in closing:
-                await keeping.close()
-
-        stack.push_async_callback(close_state)
+        keeping = Keeping(journal, committer, outside.disk, settings.data_dir)
+        stack.push_async_callback(keeping.close)
         # after a failed start this commits what recovery declared; the orderly way has drained before
         stack.push_async_callback(committer.close)
         source = JournalSource(journal)
@@ -245,8 +240,8 @@ async def open_edge(
         stack.callback(edge.wear.save)
         if settings.bootstrap:
             edge.uplink = _make_uplink(edge, table)
-        edge.keeping = Keeping(broker, journal, committer, outside.disk, settings.data_dir)
-        closing.append(edge.keeping)
+        keeping.restore(broker)
+        edge.keeping = keeping
         _report_recovery(edge)
         committer.request()
         stack.push_async_callback(_drain, edge)

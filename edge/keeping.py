@@ -27,43 +27,43 @@ SEGMENTS_WITHOUT_CHECKPOINT = 16
 
 
 class Keeping:
+    """Made before the broker, so that it closes after it; `restore` brings the two together."""
+
     def __init__(
-        self,
-        broker: Broker,
-        journal: FileJournal,
-        committer: Committer,
-        disk: Disk,
-        data_dir: str,
+        self, journal: FileJournal, committer: Committer, disk: Disk, data_dir: str
     ) -> None:
+        self._journal = journal
+        self._committer = committer
+        self._store = SqliteState(disk, f"{data_dir}/state")
+        self.checkpoints: Checkpoints | None = None
+        self.restored = Restored()
+        self.restore_s = 0.0
+
+    def restore(self, broker: Broker) -> None:
         """Reads everything. Raises nothing that a damaged file could cause; what is lost is logged."""
         started = broker.clock.monotonic()
-        store = SqliteState(disk, f"{data_dir}/state")
-        self.restored: Restored = restore(
-            broker,
-            journal,
-            store,
-            far_enough=commit_before_segments(journal.shelf, SEGMENTS_WITHOUT_CHECKPOINT),
-        )
-        self.checkpoints = Checkpoints(
-            broker, journal, committer, store, covers=self.restored.covers
-        )
+        journal, store = self._journal, self._store
+        far_enough = commit_before_segments(journal.shelf, SEGMENTS_WITHOUT_CHECKPOINT)
+        found = self.restored = restore(broker, journal, store, far_enough=far_enough)
+        self.checkpoints = Checkpoints(broker, journal, self._committer, store, covers=found.covers)
         self.restore_s = broker.clock.monotonic() - started
-        for loss in self.restored.losses:
+        for loss in found.losses:
             _log.error("state lost", what=loss)
-        if self.restored.sessions or self.restored.retained or self.restored.notes:
+        if found.sessions or found.retained or found.notes:
             _log.info(
                 "state restored",
-                sessions=self.restored.sessions,
-                retained=self.restored.retained,
-                notes=self.restored.notes,
+                sessions=found.sessions,
+                retained=found.retained,
+                notes=found.notes,
                 seconds=round(self.restore_s, 3),
             )
 
     async def run(self) -> None:
-        while True:
+        while self.checkpoints is not None:
             await asyncio.sleep(LOOK_S)
             if self.checkpoints.due:
                 await self.checkpoints.round()
 
     async def close(self) -> None:
-        await self.checkpoints.close()
+        if self.checkpoints is not None:
+            await self.checkpoints.close()
