@@ -7,8 +7,8 @@ first use, always: a save is awaited. *Progress* (`acked`, `floor`) may be stale
 written at a bounded pace.
 
 Each file is replaced as a whole (temporary file, sync, rename, sync of the directory), so a power cut leaves the last save
-or the one before. If the newest is damaged all the same, the other one serves: its eras may be older than what the broker
-has seen, which the broker shows and the partition resolves by reading back. If both are damaged the uplink starts as on a
+or the one before. If the newest is damaged all the same, the other one serves, as *suspect*: its eras may be older than what the broker
+has seen and its ranges fewer, so each partition reads back what was sent since and begins a new era before it sends. If both are damaged the uplink starts as on a
 new cluster, and finds out by reading back what the cloud already has (`rebuilt`). It never refuses to start.
 """
 
@@ -52,9 +52,11 @@ class Era(msgspec.Struct, frozen=True):
 
 
 class PartitionCursor(msgspec.Struct, frozen=True):
-    """One edge partition on one cluster. `target` of `partitions` cloud partitions is pinned at first contact.
+    """One range of an edge partition on one cluster. `target` of `partitions` cloud partitions is pinned at first contact.
 
-    All below `acked` is in the cloud for good; nothing of ours from `acked` on lies below cloud offset `floor`.
+    All of the range below `acked` is in the cloud for good; nothing of it from `acked` on lies below cloud offset `floor`.
+    `origin`: where the range begins (ranges.py); it ends where the next one begins. `suspect`: this may be an older copy of
+    the cursor, so what was sent since must be found by reading back, under a new identity, before anything is sent.
     """
 
     partitions: int
@@ -62,21 +64,36 @@ class PartitionCursor(msgspec.Struct, frozen=True):
     era: Era
     acked: int
     floor: int
+    origin: int = 0
+    suspect: bool = False
 
 
 class ClusterCursor(msgspec.Struct):
-    """Everything about one cluster. `used` orders the clusters by last use."""
+    """Everything about one cluster. `used` orders the clusters by last use.
+
+    `streams` holds the first range of each partition, `beyond` the others of those that have several: a file from before
+    there were ranges is read as it stands.
+    """
 
     used: int = 0
     rebuilt: bool = False
     producers: dict[int, int] = {}
     streams: dict[str, dict[int, PartitionCursor]] = {}
+    beyond: dict[str, dict[int, list[PartitionCursor]]] = {}
 
-    def get(self, partition: TopicPartition) -> PartitionCursor | None:
-        return self.streams.get(partition.topic, {}).get(partition.partition)
+    def get(self, partition: TopicPartition) -> list[PartitionCursor]:
+        """Its ranges in the order of their offsets; none where the cluster never saw it."""
+        stream, number = partition
+        first = self.streams.get(stream, {}).get(number)
+        return [] if first is None else [first, *self.beyond.get(stream, {}).get(number, ())]
 
-    def put(self, partition: TopicPartition, cursor: PartitionCursor) -> None:
-        self.streams.setdefault(partition.topic, {})[partition.partition] = cursor
+    def put(self, partition: TopicPartition, cursors: list[PartitionCursor]) -> None:
+        stream, number = partition
+        self.streams.setdefault(stream, {})[number] = cursors[0]
+        if len(cursors) > 1:
+            self.beyond.setdefault(stream, {})[number] = cursors[1:]
+        elif number in self.beyond.get(stream, {}):
+            del self.beyond[stream][number]
 
     def pinned_partitions(self, stream: str) -> int | None:
         """How many cloud partitions the stream was spread over at first contact."""
@@ -86,6 +103,18 @@ class ClusterCursor(msgspec.Struct):
 class Cursors(msgspec.Struct):
     log: str
     clusters: dict[str, ClusterCursor] = {}
+
+    def suspect(self) -> None:
+        """A newer copy than this one was lost."""
+        for cluster in self.clusters.values():
+            for stream, numbers in cluster.streams.items():
+                for number in numbers:
+                    partition = TopicPartition(stream, number)
+                    cursors = cluster.get(partition)
+                    cluster.put(
+                        partition,
+                        [msgspec.structs.replace(cursor, suspect=True) for cursor in cursors],
+                    )
 
 
 class CursorStore:
@@ -115,6 +144,8 @@ class CursorStore:
             if generation > self._generation:
                 self._generation, best = generation, cursors
         if best is not None and best.log == log_id:
+            if self.damaged:
+                best.suspect()
             return best
         # Another log id: the edge's data were wiped, offsets begin anew. Old producer ids must not meet them.
         fresh = Cursors(log=log_id)

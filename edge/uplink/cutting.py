@@ -5,7 +5,7 @@ compression and `batch_records_max`, or whatever gathered during `linger`. What 
 a 100-byte record is five times as large as Python objects, so they exist only while a batch is cut.
 
 Rules: a cut never spans a hole in the offsets, nor a change of the clock (core/belief.py); it begins where the last one
-ended or where `restart` said.
+ended or where `restart` said, and ends before `limit`, where another range begins.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from ...core.errors import Refused
 from ...core.record import (
     ADDRESS_HEADER,
     LOG_HEADER,
+    RANGE_HEADER,
     TIME_HEADER,
     Headers,
     StoredRecord,
@@ -71,6 +72,7 @@ class Cutter:
         self._record_bytes = 0
         self._stamp = NO_STAMP  # of `_records`, and of what was cut last
         self._wanted = 0
+        self._limit: int | None = None
         self._first: int | None = None
         self._since: float | None = None
         self._waiting_bytes = 0
@@ -103,7 +105,16 @@ class Cutter:
 
     def skip_to(self, offset: int) -> None:
         """The journal has nothing before `offset` any more."""
-        self._wanted = max(self._wanted, offset)
+        self._wanted = self._capped(max(self._wanted, offset))
+
+    def end_at(self, limit: int | None) -> None:
+        self._limit = limit
+        if limit is not None and self._wanted > limit:
+            # fed before the limit came: what is at hand is read again, up to there
+            self.restart(min(limit, self._wanted if self._first is None else self._first))
+
+    def _capped(self, offset: int) -> int:
+        return offset if self._limit is None else min(offset, self._limit)
 
     def follows(self, batch: bytes) -> bool:
         """Does it hold the offset that is wanted next?"""
@@ -117,11 +128,14 @@ class Cutter:
             header = parse_header(batch)
             if header.next_offset <= self._wanted:
                 continue
+            if self._limit is not None and header.base_offset >= self._limit:
+                self._wanted = self._limit
+                break
             if self._first is None:
                 self._first = max(self._wanted, header.base_offset)
                 self._since = now
             self._waiting.append(_Waiting(header, batch))
-            self._wanted = header.next_offset
+            self._wanted = self._capped(header.next_offset)
             taken += len(batch)
             self._estimate += len(batch) + header.record_count * self._overhead
         self._waiting_bytes += taken
@@ -136,7 +150,7 @@ class Cutter:
             or now - self._since >= self._limits.linger_s
         )
 
-    def cut(self, era: Era, *, records_max: int, plain: bool) -> Cut:
+    def cut(self, era: Era, *, label: int, records_max: int, plain: bool) -> Cut:
         records = self._gather(min(records_max, self._limits.records_max))
         first = records[0].offset
         codec = Compression.NONE if plain else self._limits.compression
@@ -144,7 +158,7 @@ class Cutter:
             records,
             prefix=self._prefix,
             log=self._log,
-            more=self._more(),
+            more=(*_labelled(label), *self._more()),
             compression=codec,
             level=self._limits.level if codec is Compression.ZSTD else None,
             producer_id=era.producer_id,
@@ -202,6 +216,8 @@ class Cutter:
         records = decode_batch(batch)[1]
         if header.base_offset < at:
             records = [record for record in records if record.offset >= at]
+        if self._limit is not None and header.next_offset > self._limit:
+            records = [record for record in records if record.offset < self._limit]
         self._records, self._record_bytes = records, len(batch)
         self._waiting_bytes -= len(batch)
         return bool(records) or self._decode_next(at, follows)
@@ -220,6 +236,10 @@ class Cutter:
             len(item.batch) + item.header.record_count * self._overhead for item in self._waiting
         )
         self._estimate = rest + self._record_bytes + len(self._records) * self._overhead
+
+
+def _labelled(origin: int) -> Headers:
+    return ((RANGE_HEADER, b"%d" % origin),) if origin else ()
 
 
 def _run(records: list[StoredRecord]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 
@@ -13,15 +14,36 @@ class Described(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What reading back from `floor` to the high watermark found: one past the highest own offset, if any.
+    """What reading back from `floor` to the high watermark found of our edge partition.
 
-    `last`: the newest batch of our producer id. `truncated`: the cloud no longer holds all from `floor` on.
+    `seen`: by label (`hw.range`, the origin of the range it was sent in) one past the highest offset; `cloud_offset`: one past
+    the last record of it that lies in the asking range or beyond, in the cloud's offsets. `last`: the newest batch of our
+    producer id. `truncated`: the cloud no longer holds all from `floor` on.
     """
 
-    next_offset: int | None
+    seen: Mapping[int, int]
     cloud_offset: int
     truncated: bool = False
     last: Described | None = None
+
+    def reach(self, origin: int, acked: int) -> int | None:
+        """One past what is known to be stored of the range from `origin` on; None where nothing of it was seen.
+
+        A record at `o` labelled `L` says that all of [L, o] is stored. Together with [origin, acked) it counts when they touch.
+        """
+        at, met = acked, False
+        for label, next_offset in sorted(self.seen.items()):
+            if next_offset > origin and label <= at:
+                at, met = max(at, next_offset), True
+        return at if met else None
+
+    def strangers(self, at: int, end: int | None) -> list[int]:
+        """Labels of ranges that begin behind `at` and before `end`: opened by a newer cursor than ours."""
+        return [
+            label
+            for label, next_offset in sorted(self.seen.items())
+            if label > at and next_offset > label and (end is None or label < end)
+        ]
 
 
 class Refusal(NamedTuple):

@@ -1,4 +1,4 @@
-"""One edge partition on its way up: what to send next, what is known to be there, and what to do after each answer.
+"""One range of an edge partition on its way up: what to send next, what is known to be there, and what to do after each answer.
 
 Sans-I/O. It knows no socket, no journal and no clock: `now` is passed in, records come through a `Supply`, and what it
 needs from the world it names by `need()`; whoever drives it (steward.py, or the simulation in the tests) does that and
@@ -12,7 +12,8 @@ reports back.
     DECLARE  DECLARE      declared(): the loss is durable as a gap record -> ERA behind it
     ERA      (PRODUCER,) (READ_BACK,) SAVE   saved(): the new era is durable -> OPEN
 
-There is one way back from every failure: settle, ask, resume where the broker stands.
+There is one way back from every failure: settle, ask, resume where the broker stands. Of other ranges of its partition
+(ranges.py) a flow knows where the next one begins, its own `end`.
 
 Watermarks: `acked` is moved by acks=all answers and by read-back alone; `position` (one past what the broker is known to
 hold) by these and by described(); `acked <= position`, and batches in flight begin at `position`. Where they differ, what
@@ -26,12 +27,14 @@ flight the second could be stored without the first.
 
 from __future__ import annotations
 
-import enum
 from collections import deque
+
+import msgspec
 
 from ...core.backoff import Backoff
 from .cursor import EPOCH_MAX, Era, PartitionCursor
 from .evidence import Described, Found, Notice, Refusal
+from .stages import Need, Stage
 from .supply import Cut, Supply
 from .verdicts import Verdict, verdict
 
@@ -45,24 +48,6 @@ KEEP_ATTEMPTS = 3
 # Times that the broker may contradict its own DescribeProducers before a new era is begun.
 STUCK_MAX = 3
 _NO_OFFSET = 2**63 - 1
-
-
-class Need(enum.Enum):
-    NOTHING = "nothing"
-    DESCRIBE = "describe"
-    READ_BACK = "read back"
-    PRODUCER = "producer"
-    SAVE = "save"
-    DECLARE = "declare"
-
-
-class Stage(enum.Enum):
-    ASK = "asking"
-    LOOK = "reading back"
-    OPEN = "sending"
-    SETTLE = "settling"
-    DECLARE = "declaring a loss"
-    ERA = "beginning an era"
 
 
 class PartitionFlow:
@@ -88,6 +73,8 @@ class PartitionFlow:
         self.last_error = ""
         self.notices: list[Notice] = []
         self.refusal: Refusal | None = None
+        self.end: int | None = None
+        self.strangers: list[int] = []  # ranges found by reading back, to be taken in
         self._position = cursor.acked
         self._unacked: deque[Cut] = deque()
         self._flying = 0
@@ -108,7 +95,7 @@ class PartitionFlow:
         self._attempts = 0
         self._stuck = 0
         self._wants_producer = False
-        self._new_identity = False
+        self._new_identity = cursor.suspect
         self._awaited: Described | None = None  # must be seen below the high watermark
         self._era_origin: int | None = None
         self._era: Era | None = None
@@ -131,6 +118,31 @@ class PartitionFlow:
     @property
     def unacked_bytes(self) -> int:
         return sum(len(cut.payload) for cut in self._unacked)
+
+    @property
+    def finished(self) -> bool:
+        """It has an end, and all of it is in the cloud for good, or was given up by the journal."""
+        if self.end is None or self.acked >= self.end:
+            return self.end is not None
+        settled = self.stage is Stage.OPEN and self.acked == self._position
+        return settled and self.drained and self.supply.wanted >= self.end
+
+    def observe(self, journal_end: int) -> None:
+        """How far the journal is durable."""
+        self.log_end = max(self.cursor.origin, self._within(journal_end))
+
+    def end_at(self, end: int | None) -> None:
+        """Another range begins there, from now on, or (None) no longer."""
+        self.end = end
+        self.log_end = self._within(self.log_end)
+        self.supply.end_at(end)
+
+    def absorb(self, origin: int) -> None:
+        """The range before this one is finished, and began there: both are one from now on."""
+        self.cursor = msgspec.structs.replace(self.cursor, origin=origin)
+
+    def _within(self, offset: int) -> int:
+        return offset if self.end is None else min(offset, self.end)
 
     @property
     def drained(self) -> bool:
@@ -194,15 +206,18 @@ class PartitionFlow:
         ahead = self.supply.first
         return ahead is not None and ahead == self._tail() and self.supply.ripe(now)
 
-    def take(self, now: float) -> Cut | None:
-        """The next batch to put on the wire to the leader, after all taken before it."""
+    def take(self, now: float, *, records_max: int = 0) -> Cut | None:
+        """The next batch to put on the wire to the leader, after all taken before it; a new one of so many at most."""
         if not self.sendable(now):
             return None
         if self._flying < len(self._unacked):
             cut = self._unacked[self._flying]
         else:
             cut = self.supply.cut(
-                self.cursor.era, records_max=self._records_limit, plain=self._plain
+                self.cursor.era,
+                label=self.cursor.origin,
+                records_max=min(self._records_limit, records_max or self._records_limit),
+                plain=self._plain,
             )
             assert cut.first == self._tail(), "a cut that does not follow would break the era"
             self._unacked.append(cut)
@@ -354,7 +369,8 @@ class PartitionFlow:
         elif found.epoch < era.epoch:
             self._resume(era.origin)  # nothing of this era is stored: its first batch will be
         else:
-            self._resume(era.next_offset(found.last_sequence, near=self._position))
+            shown = era.next_offset(found.last_sequence, near=self._position)
+            self._resume(self._within(shown))
 
     def _leave_era(self, found: Described | None) -> None:
         """This era cannot go on; what of it, or of a later one, is stored must be seen before the next."""
@@ -366,7 +382,7 @@ class PartitionFlow:
             self._new_identity = True
             self._awaited = found
         elif found is not None and found.epoch == era.epoch:
-            shown = era.next_offset(found.last_sequence, near=self._position)
+            shown = self._within(era.next_offset(found.last_sequence, near=self._position))
             self._awaited = found if shown > self.acked else None
         self.stage = Stage.LOOK
 
@@ -410,11 +426,17 @@ class PartitionFlow:
             self._looked_to_confirm(found, now)
 
     def _looked_in_doubt(self, found: Found) -> None:
-        if found.truncated and found.next_offset is None:
+        seen = found.reach(self.cursor.origin, self.acked)
+        if found.truncated and seen is None:
             detail = f"offsets from {self.acked} on may be sent twice; their addresses tell"
             self.notices.append(Notice("uplink cannot tell what the cloud had", detail))
-        position = max(self.acked, found.next_offset or 0)
-        floor = found.cloud_offset if found.next_offset is not None else 0
+        position = self.acked if seen is None else self._within(seen)
+        floor = 0 if seen is None else found.cloud_offset
+        if strangers := found.strangers(position, self.end):
+            # only a newer cursor than ours can have opened them: nothing is sent before all is durable again
+            self.notices.append(Notice("uplink cursor was an older copy", f"ranges at {strangers}"))
+            self.strangers, self._new_identity = strangers, True
+            self.end_at(strangers[0])
         stuck, identity = self._stuck >= STUCK_MAX, self._new_identity
         if identity:
             # the floor stays where it is, below what is awaited, until the new era is acknowledged
@@ -426,9 +448,10 @@ class PartitionFlow:
             self._begin_era(position)
 
     def _looked_to_confirm(self, found: Found, now: float) -> None:
-        if found.next_offset == self._position:
+        seen = found.reach(self.cursor.origin, self.acked)
+        if seen is not None and self._within(seen) == self._position:
             self._confirm(self._position, found.cloud_offset)
-        elif found.truncated and found.next_offset is None:
+        elif found.truncated and seen is None:
             self._confirm(self._position)  # stored, and by now so old that the cloud retired it
         elif self.stage in {Stage.OPEN, Stage.ERA} and not self._flying:
             self.stage, self._era_origin = Stage.ASK, None
@@ -460,7 +483,7 @@ class PartitionFlow:
             return self.cursor
         old = self.cursor
         era = self._era or Era(old.era.producer_id, old.era.epoch + 1, self._era_origin)
-        return PartitionCursor(old.partitions, old.target, era, era.origin, old.floor)
+        return msgspec.structs.replace(old, era=era, acked=era.origin, suspect=False)
 
     def saved(self, cursor: PartitionCursor) -> None:
         """`next_cursor()` is durable, and no earlier one can come back but by damage."""
@@ -478,6 +501,4 @@ class PartitionFlow:
 
 
 def _moved(cursor: PartitionCursor, acked: int, floor: int = 0) -> PartitionCursor:
-    return PartitionCursor(
-        cursor.partitions, cursor.target, cursor.era, acked, max(cursor.floor, floor)
-    )
+    return msgspec.structs.replace(cursor, acked=acked, floor=max(cursor.floor, floor))

@@ -25,8 +25,15 @@ from ...core.kafka.messages.list_offsets import (
     ListOffsetsRequest,
     ListOffsetsTopic,
 )
-from ...core.record import ADDRESS_HEADER, LOG_HEADER, StoredRecord, TopicPartition
+from ...core.record import (
+    ADDRESS_HEADER,
+    LOG_HEADER,
+    RANGE_HEADER,
+    StoredRecord,
+    TopicPartition,
+)
 from .cluster import Cluster, check
+from .cursor import PartitionCursor
 from .cutting import Origin
 from .evidence import Described, Found
 
@@ -64,14 +71,15 @@ async def read_back(
     target: TopicPartition,
     origin: Origin,
     *,
-    floor: int,
-    producer_id: int,
+    cursor: PartitionCursor,
 ) -> Found:
-    """The highest own offset from cloud offset `floor` on. Raises Unavailable, Unknown."""
+    """What lies from cloud offset `cursor.floor` on. Raises Unavailable, Unknown."""
+    floor, producer_id = cursor.floor, cursor.era.producer_id
     prefix = f"{origin.edge}/{source.topic}/{source.partition}/".encode()
     log = origin.log.encode()
     position, truncated, end = floor, False, -1
-    seen, after, last = None, floor, None
+    seen: dict[int, int] = {}
+    after, last = floor, None
     while end < 0 or position < end:
         data = await _fetch(cluster, target, position)
         if data.error_code == ErrorCode.OFFSET_OUT_OF_RANGE:
@@ -89,9 +97,10 @@ async def read_back(
             position = header.next_offset
             if header.producer_id == producer_id:
                 last = Described(header.producer_epoch, header.last_sequence)
-            own = _highest(header, batch, prefix, log)
-            if own is not None and (seen is None or own >= seen):
-                seen, after = own + 1, header.next_offset
+            for label, next_offset in _own(header, batch, prefix, log).items():
+                seen[label] = max(next_offset, seen.get(label, 0))
+                if next_offset > cursor.origin:
+                    after = header.next_offset
         if position == before and position < end:
             raise Unavailable(f"fetch of {target} at {position} brought nothing below {end}")
     return Found(seen, after, truncated, last)
@@ -120,27 +129,28 @@ async def _fetch(cluster: Cluster, target: TopicPartition, position: int) -> Par
     raise Unavailable(f"no answer about {target} in Fetch")
 
 
-def _highest(
+def _own(
     header: BatchHeader, batch: bytes | bytearray | memoryview, prefix: bytes, log: bytes
-) -> int | None:
-    if header.is_control:
-        return None
-    return highest_own(decode_batch(batch)[1], prefix, log)
+) -> dict[int, int]:
+    return {} if header.is_control else own_labels(decode_batch(batch)[1], prefix, log)
 
 
-def highest_own(records: Iterable[StoredRecord], prefix: bytes, log: bytes) -> int | None:
-    """The highest own offset among these records, None where none is ours."""
-    highest = None
+def own_labels(records: Iterable[StoredRecord], prefix: bytes, log: bytes) -> dict[int, int]:
+    """By label one past the highest own offset among these records."""
+    found: dict[int, int] = {}
     for record in records:
-        address = identity = None
+        address = identity = label = None
         for name, value in record.headers:
             if name == ADDRESS_HEADER:
                 address = value
             elif name == LOG_HEADER:
                 identity = value
+            elif name == RANGE_HEADER:
+                label = value
         if address is None or identity != log or not address.startswith(prefix):
             continue
         digits = address[len(prefix) :]
-        if digits.isdigit() and (highest is None or int(digits) > highest):
-            highest = int(digits)
-    return highest
+        if digits.isdigit():
+            origin = int(label) if label is not None and label.isdigit() else 0
+            found[origin] = max(int(digits) + 1, found.get(origin, 0))
+    return found

@@ -30,7 +30,7 @@ class Cut:
 
 
 class Supply(Protocol):
-    """Records of one partition, in offset order, from the journal."""
+    """Records of one range, in offset order, from the journal."""
 
     @property
     def first(self) -> int | None:
@@ -40,11 +40,14 @@ class Supply(Protocol):
     def wanted(self) -> int:
         """The next offset to be fed."""
 
+    def end_at(self, limit: int | None) -> None:
+        """Nothing from `limit` on is wanted any more; what of it is at hand is dropped. None: no end."""
+
     def ripe(self, now: float) -> bool:
         """Enough for a full batch, or waited long enough."""
 
-    def cut(self, era: Era, *, records_max: int, plain: bool) -> Cut:
-        """A batch from `first` on, of offsets without a hole."""
+    def cut(self, era: Era, *, label: int, records_max: int, plain: bool) -> Cut:
+        """A batch from `first` on, of offsets without a hole and below `limit`; `label` is the range's origin."""
 
     def restart(self, offset: int) -> None:
         """Drop what is at hand; want `offset` next."""
