@@ -1,9 +1,9 @@
 """Which offsets of an edge partition a table accounts for: intervals, from the labels of the records that were seen.
 
-An edge sends a partition's offsets in *ranges*, live data beside the backlog of an outage. A record at offset `o` labelled `L`
-(header `hw.range`, absent: 0) says that all of [L, o] that was not given up lies in the cloud's log, not after this record.
-So a table that read the log up to there covers [L, o]; what it covers is the union, and a record is new exactly if its
-offset is not covered. Where two intervals touch they are one.
+An edge sends a partition's offsets in *ranges*, live data beside the backlog of an outage. A record at offset `o` labelled
+`L` (header `hw.range`, absent: 0) says that all of [L, o] that was not given up lies in the cloud's log, not after this
+record. So a table that read the log up to there covers [L, o]; what it covers is the union, and a record is new exactly
+if its offset is not covered. Where two intervals touch they are one.
 """
 
 from __future__ import annotations

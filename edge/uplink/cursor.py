@@ -7,9 +7,10 @@ first use, always: a save is awaited. *Progress* (`acked`, `floor`) may be stale
 written at a bounded pace.
 
 Each file is replaced as a whole (temporary file, sync, rename, sync of the directory), so a power cut leaves the last save
-or the one before. If the newest is damaged all the same, the other one serves, as *suspect*: its eras may be older than what the broker
-has seen and its ranges fewer, so each partition reads back what was sent since and begins a new era before it sends. If both are damaged the uplink starts as on a
-new cluster, and finds out by reading back what the cloud already has (`rebuilt`). It never refuses to start.
+or the one before. If the newest is damaged all the same, the other one serves, as *suspect*: its eras may be older than
+what the broker has seen and its ranges fewer, so each partition reads back what was sent since and begins a new era
+before it sends. If both are damaged the uplink starts as on a new cluster, and finds out by reading back what the cloud
+already has (`rebuilt`). It never refuses to start.
 """
 
 from __future__ import annotations
@@ -55,8 +56,8 @@ class PartitionCursor(msgspec.Struct, frozen=True):
     """One range of an edge partition on one cluster. `target` of `partitions` cloud partitions is pinned at first contact.
 
     All of the range below `acked` is in the cloud for good; nothing of it from `acked` on lies below cloud offset `floor`.
-    `origin`: where the range begins (ranges.py); it ends where the next one begins. `suspect`: this may be an older copy of
-    the cursor, so what was sent since must be found by reading back, under a new identity, before anything is sent.
+    `origin`: where the range begins (ranges.py); it ends where the next one begins. `suspect`: this may be an older copy
+    of the cursor, so what was sent since must be found by reading back, under a new identity, before anything is sent.
     """
 
     partitions: int

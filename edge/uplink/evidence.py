@@ -16,9 +16,9 @@ class Described(NamedTuple):
 class Found(NamedTuple):
     """What reading back from `floor` to the high watermark found of our edge partition.
 
-    `seen`: by label (`hw.range`, the origin of the range it was sent in) one past the highest offset; `cloud_offset`: one past
-    the last record of it that lies in the asking range or beyond, in the cloud's offsets. `last`: the newest batch of our
-    producer id. `truncated`: the cloud no longer holds all from `floor` on.
+    `seen`: by label (`hw.range`, the origin of the range it was sent in) one past the highest offset; `cloud_offset`: one
+    past the last record of it that lies in the asking range or beyond, in the cloud's offsets. `last`: the newest batch of
+    our producer id. `truncated`: the cloud no longer holds all from `floor` on.
     """
 
     seen: Mapping[int, int]
@@ -29,7 +29,7 @@ class Found(NamedTuple):
     def reach(self, origin: int, acked: int) -> int | None:
         """One past what is known to be stored of the range from `origin` on; None where nothing of it was seen.
 
-        A record at `o` labelled `L` says that all of [L, o] is stored. Together with [origin, acked) it counts when they touch.
+        A record at `o` labelled `L` says that all of [L, o] is stored: it counts where that touches [origin, acked).
         """
         at, met = acked, False
         for label, next_offset in sorted(self.seen.items()):

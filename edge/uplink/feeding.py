@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
@@ -20,6 +20,9 @@ from ...core.journal.reading import Bounds, JournalReader, Position
 from ...core.record import TopicPartition
 from .lane import Budget, Lane
 from .settings import UplinkSettings
+
+if TYPE_CHECKING:
+    from .lanes import PartitionLanes
 
 _log = structlog.get_logger()
 # After a journal read failed: the disk is in trouble, and the journal itself reports it.
@@ -46,14 +49,16 @@ class Feeder:
         self._clock = clock
         self._scan: Position | None = None
 
-    async def feed(self, hungry: Collection[Lane], lanes: Mapping[TopicPartition, Lane]) -> bool:
+    async def feed(
+        self, hungry: Collection[Lane], partitions: Mapping[TopicPartition, PartitionLanes]
+    ) -> bool:
         """One round of reading; False where nothing was read (no room, nothing there)."""
         if not self._budget.room(self._settings.read_bytes):
             return False
         if len(hungry) < self._settings.scan_partitions_min:
             self._scan = None
             return await self._feed_each(hungry)
-        return await self._feed_arrivals(hungry, lanes) or await self._feed_each(hungry)
+        return await self._feed_arrivals(hungry, partitions) or await self._feed_each(hungry)
 
     async def _feed_each(self, hungry: Collection[Lane]) -> bool:
         read = False
@@ -77,6 +82,7 @@ class Feeder:
             start = self._journal.bounds(source).start
             if lane.cutter.wanted == wanted:
                 lane.cutter.skip_to(start)
+                lane.changed()
             return start > wanted
         except Missing:
             return False
@@ -91,12 +97,13 @@ class Feeder:
         if not batches:
             # durable records stand beyond, but none from here on can be read: all of it is a declared gap
             lane.cutter.skip_to(self._journal.bounds(source).end)
+            lane.changed()
             return False
         self._take(lane, batches)
         return True
 
     async def _feed_arrivals(
-        self, hungry: Collection[Lane], lanes: Mapping[TopicPartition, Lane]
+        self, hungry: Collection[Lane], partitions: Mapping[TopicPartition, PartitionLanes]
     ) -> bool:
         """One sequential read for all; False where it fed nobody."""
         if self._scan is None:
@@ -110,10 +117,9 @@ class Feeder:
             return False
         fed = False
         for partition, batch in arrivals:
-            lane = lanes.get(partition)
-            if lane is None or not lane.hungry(self._settings.batch_bytes_max):
-                continue
-            fed = self._take(lane, [batch], in_sequence=True) or fed
+            for lane in partitions.get(partition, ()):
+                if lane.hungry(self._settings.batch_bytes_max):
+                    fed = self._take(lane, [batch], in_sequence=True) or fed
         self._scan = place if fed else None
         return fed
 

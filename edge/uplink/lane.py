@@ -1,18 +1,21 @@
-"""A lane: one edge partition's flow and cutter, with what the rim keeps beside them.
+"""A lane: the flow and the cutter of one range of an edge partition, with what the rim keeps beside them.
 
-One lane per partition today. A second one for the backlog (live and history side by side) is another lane with its own
-flow, producer id and range, under the same budget and weights.
+A partition has one lane, or after an outage several: live data and history side by side (lanes.py), under the same budget.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ...core.record import TopicPartition
 from .cutting import Cutter
-from .partition import PartitionFlow, Stage
+from .partition import PartitionFlow
+from .stages import Stage
+
+if TYPE_CHECKING:
+    from .lanes import PartitionLanes
 
 
 class Route(NamedTuple):
@@ -42,6 +45,7 @@ class Lane:
         flow: PartitionFlow,
         cutter: Cutter,
         *,
+        owner: PartitionLanes,
         weight: int,
         priority: int = 4,
         budget: Budget,
@@ -50,6 +54,9 @@ class Lane:
         self.route = route
         self.flow = flow
         self.cutter = cutter
+        self.owner = owner
+        self.is_live = True
+        self.is_active = True
         self.weight = weight
         self.priority = priority
         self.busy = False  # a need is being met
@@ -72,10 +79,14 @@ class Lane:
         self.account()
         self._changed(self)
 
+    def sendable(self, now: float) -> bool:
+        return self.is_active and self.flow.sendable(now)
+
     def hungry(self, batch_bytes: int) -> bool:
         """Sending, behind, and with less than a batch at hand."""
         return (
-            self.flow.stage is Stage.OPEN
+            self.is_active
+            and self.flow.stage is Stage.OPEN
             and not self.reading
             and self.cutter.wanted < self.flow.log_end
             and self.cutter.buffered_bytes < batch_bytes

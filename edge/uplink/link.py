@@ -1,8 +1,8 @@
 """A link: one connection to one leader, over which Produce requests are pipelined in order.
 
-Rim. Lanes that may send stand in a queue; each request takes one batch from each of them, in turn, as often as its
-weight says over time, up to `request_bytes_max`, and no more than the link carries in a moment (queueing.py); who may
-not send now is passed over (shaping.py). When the connection breaks, every answer that is still coming is waited for
+Rim. Lanes that may send stand in a queue (turns.py); each request takes one batch from each of them in the order of their
+turns, up to `request_bytes_max`, and no more than the link carries in a moment (queueing.py); who may not send now is
+passed over (shaping.py). When the connection breaks, every answer that is still coming is waited for
 first; only then are the lanes told that their batches are lost, and only then is a new connection made. So a batch is
 never in flight twice from here.
 
@@ -34,6 +34,7 @@ from .queueing import LinkQueue
 from .settings import UplinkSettings
 from .shaping import Hold, Shaper
 from .supply import Cut
+from .turns import Turns
 
 _log = structlog.get_logger()
 _NEVER = float("inf")
@@ -96,8 +97,7 @@ class Link:
         self._look_at = _NEVER  # when somebody who waits for the queue or the shaper may go on
         self._timer: asyncio.TimerHandle | None = None
         self._on_trouble = on_trouble
-        self._ready: dict[Lane, None] = {}  # a queue without repeats
-        self._turns: dict[Lane, int] = {}
+        self._turns = Turns(live=settings.live_share, backlog=100 - settings.live_share)
         self._flying: dict[asyncio.Task[None], list[Shipment]] = {}
         self._gathered: list[Shipment] = []
         self._wake = asyncio.Event()
@@ -105,8 +105,7 @@ class Link:
 
     def offer(self, lane: Lane) -> None:
         """The lane has something to send."""
-        if lane not in self._ready:
-            self._ready[lane] = None
+        if self._turns.offer(lane):
             self._wake.set()
 
     async def run(self) -> None:
@@ -135,7 +134,7 @@ class Link:
             await asyncio.sleep(self._backoff.next())
 
     async def _until_ready(self) -> None:
-        while not self._ready:
+        while not self._turns:
             self._wake.clear()
             await self._wake.wait()
 
@@ -144,7 +143,7 @@ class Link:
         while self._broken is None:
             self._look_at = _NEVER
             room = len(self._flying) < self._settings.requests_in_flight
-            if room and self._ready:
+            if room and self._turns:
                 await self._gather(connection)
             if self._gathered:
                 shipments, self._gathered = self._gathered, []
@@ -172,7 +171,7 @@ class Link:
         if not room:
             self._look_at = now + self._queue.room_in()
             return
-        for lane in list(self._ready):
+        for lane in self._turns.round():
             if size and size + self._batch_bytes > room:
                 break
             if lane.route.target in targets:
@@ -185,8 +184,11 @@ class Link:
                 self._settings.batch_bytes_max,
                 int(self._queue.batch_bytes / lane.wire_bytes_per_byte),
             )
-            cut = lane.flow.take(now)
-            self._requeue(lane)
+            cut = lane.flow.take(now) if lane.is_active else None
+            if cut is not None:
+                self._turns.charge(lane, len(cut.payload))
+            if not lane.sendable(self._clock.monotonic()):
+                self._turns.leave(lane)
             if cut is None:
                 continue
             lane.account()
@@ -209,21 +211,8 @@ class Link:
         if hold.until - now <= PUT_ASIDE_S:
             self._look_at = min(self._look_at, hold.until)
             return
-        self._ready.pop(lane, None)
-        self._turns.pop(lane, None)
+        self._turns.leave(lane)
         lane.changed()
-
-    def _requeue(self, lane: Lane) -> None:
-        """Behind the others when its turns are used up; away when it has nothing more."""
-        if not lane.flow.sendable(self._clock.monotonic()):
-            self._ready.pop(lane, None)
-            self._turns.pop(lane, None)
-            return
-        turns = self._turns.get(lane, lane.weight) - 1
-        if turns <= 0:
-            self._ready[lane] = self._ready.pop(lane)
-            turns = lane.weight
-        self._turns[lane] = turns
 
     def _send(self, connection: Connection, shipments: list[Shipment]) -> None:
         topics: dict[str, list[PartitionProduceData]] = {}

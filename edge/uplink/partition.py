@@ -1,4 +1,4 @@
-"""One range of an edge partition on its way up: what to send next, what is known to be there, and what to do after each answer.
+"""One range of an edge partition on its way up: what to send next, what is known to be there, what to do after an answer.
 
 Sans-I/O. It knows no socket, no journal and no clock: `now` is passed in, records come through a `Supply`, and what it
 needs from the world it names by `need()`; whoever drives it (steward.py, or the simulation in the tests) does that and
@@ -34,19 +34,11 @@ import msgspec
 from ...core.backoff import Backoff
 from .cursor import EPOCH_MAX, Era, PartitionCursor
 from .evidence import Described, Found, Notice, Refusal
+from .patience import KEEP_ATTEMPTS, LATE_COPIES_S, PROVEN_S, STUCK_MAX
 from .stages import Need, Stage
 from .supply import Cut, Supply
 from .verdicts import Verdict, verdict
 
-# Far below a day, after which Kafka forgets a silent producer (producer.id.expiration.ms, 24 h).
-PROVEN_S = 3600.0
-# A request that was on a connection when it broke is applied within this time or never: brokers drop what a closed socket
-# left unread, and time out what they took (Kafka: 30 s). No era begins while a late copy could still land.
-LATE_COPIES_S = 60.0
-# Settled failures of one batch after which its bytes are given back; the same offsets are cut again later.
-KEEP_ATTEMPTS = 3
-# Times that the broker may contradict its own DescribeProducers before a new era is begun.
-STUCK_MAX = 3
 _NO_OFFSET = 2**63 - 1
 
 
@@ -206,8 +198,8 @@ class PartitionFlow:
         ahead = self.supply.first
         return ahead is not None and ahead == self._tail() and self.supply.ripe(now)
 
-    def take(self, now: float, *, records_max: int = 0) -> Cut | None:
-        """The next batch to put on the wire to the leader, after all taken before it; a new one of so many at most."""
+    def take(self, now: float) -> Cut | None:
+        """The next batch to put on the wire to the leader, after all taken before it."""
         if not self.sendable(now):
             return None
         if self._flying < len(self._unacked):
@@ -216,7 +208,7 @@ class PartitionFlow:
             cut = self.supply.cut(
                 self.cursor.era,
                 label=self.cursor.origin,
-                records_max=min(self._records_limit, records_max or self._records_limit),
+                records_max=self._records_limit,
                 plain=self._plain,
             )
             assert cut.first == self._tail(), "a cut that does not follow would break the era"

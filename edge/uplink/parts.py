@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from ...core.backoff import Backoff
 from ...core.clock import Clock
 from ...core.compression import Compression
 from ...core.errors import Misconfigured
-from ...core.record import GAPS_STREAM
+from ...core.record import GAPS_STREAM, TopicPartition
 from .cutting import CutLimits, Origin
 from .feeding import UplinkJournal
 from .settings import UplinkSettings
 from .shaping import Shaper
-from .steward import OnRefused
 
+OnRefused = Callable[[TopicPartition, int, int, str], Awaitable[None]]
 _PRIORITY_DEFAULT = 4
 _PRIORITY_MAX = 9
 

@@ -23,23 +23,24 @@ everything below is there. It need not be durable first: who knows the range sti
 *Order of work.* The live range and the first one are sent, by weight; those between wait. So progress is contiguous from
 below, which is what lets the journal's oldest segments go.
 
-What may happen                     and then
-crash between writing and using     the range is there and empty; being asked (nothing known, nothing found) it opens at its origin
-writing failed, or did it?          the end is taken back; if it was written after all, the next save undoes it, and a crash before
-                                    that finds by label what was sent (a flow believes no position beyond its end)
-an older cursor came back           it is *suspect* (cursor.py): each flow reads back before it sends. Labels inside its range
-                                    that it does not know are ranges that were opened since: they are taken in (`adopt`),
-                                    suspect themselves, and all of it is durable before anything is sent
-an older cursor nobody knows of     the broker knows its era and it resumes there. It may send again what a range it forgot
-                                    had sent: lost is nothing, and what is covered the sink drops
-both cursors lost                   as a cluster never met, reading back from the oldest record held; ranges found are taken in
-another cluster                     has its own ranges in its own cursor
-producer state expired              each flow reads back by itself; siblings' records tell it nothing by their label
-a gap inside a range                that range's flow begins a new era behind it; the others do not notice
-retention overtakes the backlog     the first range has nothing left to read below its end: finished; losses are only what was
-                                    not sent (`unsent`)
-a record refused                    its range stands until the loss is declared; the others do not notice
-the journal came back shorter       than a range's origin: that range waits for it; the one before is bounded all the same
+What may happen                and then
+crash between writing and use  the range is there and empty; asking (nothing known, nothing found) opens it at its origin
+writing failed, or did it?     the end is taken back; if it was written after all, the next save undoes it, and a crash
+                               before that finds by label what was sent (a flow believes no position beyond its end)
+an older cursor came back      it is *suspect* (cursor.py): each flow reads back before it sends, and not before a minute is
+                               over, in which late copies land and what a leader took is replicated or undone. Labels
+                               inside its range that it does not know are ranges that were opened since: they are taken
+                               in (`adopt`), suspect themselves, and all of it is durable before anything is sent
+... and nobody knows           the broker knows its era and it resumes there. It may send again what a range it forgot had
+                               sent: lost is nothing, and what is covered the sink drops
+both cursors lost              as a cluster never met, reading back from the oldest record held; ranges found are taken in
+another cluster                has its own ranges in its own cursor
+producer state expired         each flow reads back by itself; by their labels siblings' records do not confuse it
+a gap inside a range           that range's flow begins a new era behind it; the others do not notice
+retention overtakes backlog    the first range has nothing left to read below its end: finished. Losses are only what was
+                               not sent (`unsent`)
+a record refused               its range stands until the loss is declared; the others do not notice
+the journal came back shorter  than a range's origin: that range waits for it; the one before is bounded all the same
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ up before it was sent.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from ...core.batch import BatchHeader, decode_batch, split_batches
 from ...core.errors import Missing, Unavailable
@@ -63,6 +63,31 @@ async def cloud_offset(cluster: Cluster, target: TopicPartition, timestamp: int)
             if timestamp != LATEST:
                 return await cloud_offset(cluster, target, LATEST)
     raise Missing(f"no answer about {target} in ListOffsets")
+
+
+async def cloud_ends(
+    cluster: Cluster, targets: Collection[TopicPartition]
+) -> dict[TopicPartition, int]:
+    """ListOffsets: the end of each, asking each leader once. Raises Unavailable, Unknown."""
+    groups: dict[int, dict[str, list[ListOffsetsPartition]]] = {}
+    for target in targets:
+        node = cluster.leader(target)
+        if node is None:
+            raise Unavailable(f"{target} has no leader")
+        question = ListOffsetsPartition(partition_index=target.partition, timestamp=LATEST)
+        groups.setdefault(node, {}).setdefault(target.topic, []).append(question)
+    ends: dict[TopicPartition, int] = {}
+    for node, topics in groups.items():
+        wanted = [ListOffsetsTopic(name=name, partitions=asked) for name, asked in topics.items()]
+        response = await cluster.ask(node, ListOffsetsRequest(replica_id=-1, topics=wanted))
+        for topic in response.topics:
+            for partition in topic.partitions:
+                target = TopicPartition(topic.name, partition.partition_index)
+                check(partition.error_code, f"list offsets of {target}")
+                ends[target] = partition.offset
+    if missing := set(targets) - set(ends):
+        raise Unavailable(f"no answer about {min(missing)} in ListOffsets")
+    return ends
 
 
 async def read_back(

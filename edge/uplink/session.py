@@ -10,7 +10,7 @@ It ends, by an exception, only when no broker of the cluster can be reached any 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
 
 import structlog
 
@@ -18,13 +18,13 @@ from ...core.backoff import Backoff
 from ...core.errors import HeadwaterError, Unavailable, Unknown
 from ...core.record import TopicPartition
 from .cluster import Cluster
-from .cutting import Cutter
 from .feeding import Feeder, bounds_or_none
 from .keeper import Keeper
 from .lane import Budget, Lane
+from .lanes import PartitionLanes
 from .link import PUT_ASIDE_S, Link, LinkTotals
-from .partition import Need, PartitionFlow
 from .parts import Parts
+from .stages import Need
 from .steward import Admission, Steward
 
 _log = structlog.get_logger()
@@ -37,6 +37,8 @@ _POLL_PER_PARTITION_S = 2e-5
 _POLL_IDLE_S = 5.0
 # How often a lane that waits for its window or for tomorrow's budget is looked at: the link may have become a free one.
 _ASIDE_S = 30.0
+# Between two attempts to open live lanes.
+_OPEN_PAUSE_S = 5.0
 # Needs of the same kind that are met one by one (reading back) share the link with live data.
 _NEEDS_AT_ONCE = 4
 
@@ -47,16 +49,16 @@ class Session:
         parts: Parts,
         cluster: Cluster,
         keeper: Keeper,
-        lanes: dict[TopicPartition, Lane],
+        partitions: dict[TopicPartition, PartitionLanes],
         *,
         budget: Budget,
         totals: LinkTotals,
-        acked: Callable[[Lane], None],
+        acked: Callable[[PartitionLanes], None],
     ) -> None:
         self._parts = parts
         self._cluster = cluster
         self._keeper = keeper
-        self._lanes = lanes
+        self._partitions = partitions
         self._budget = budget
         self._totals = totals
         self._acked = acked
@@ -78,6 +80,7 @@ class Session:
         self._refresh_wake = asyncio.Event()
         self._needs_at_once = asyncio.Semaphore(_NEEDS_AT_ONCE)
         self._group: asyncio.TaskGroup | None = None
+        self._open_after = 0.0
         self.last_error = ""
 
     async def run(self, notified: asyncio.Event) -> None:
@@ -94,8 +97,8 @@ class Session:
             raise Unavailable(str(gone.exceptions[0])) from gone
         finally:
             self._group = None
-            for lane in self._lanes.values():
-                lane.stop()
+            for partition in self._partitions.values():
+                partition.stop()
             await self._cluster.close()
 
     # -- the engine --------------------------------------------------------------------------------------------------
@@ -126,8 +129,11 @@ class Session:
     def _examine(self, lane: Lane) -> Need:
         """What the lane needs; offers it to its link, or sets its timer."""
         flow = lane.flow
+        if not lane.owner.examine(lane):
+            self._hungry.pop(lane, None)
+            return Need.NOTHING
         lane.account()
-        self._acked(lane)
+        self._acked(lane.owner)
         while flow.notices:
             notice = flow.notices.pop(0)
             self.last_error = f"{lane.route.source}: {notice.detail}"
@@ -153,7 +159,7 @@ class Session:
         need = flow.need(now)
         if need is not Need.NOTHING:
             return need
-        if flow.sendable(now):
+        if lane.sendable(now):
             self._offer(lane, now)
             return Need.NOTHING
         if flow.retry_at > now:
@@ -203,9 +209,9 @@ class Session:
     def _meet(self, need: Need, lanes: list[Lane]) -> None:
         match need:
             case Need.DESCRIBE:
-                self._spawn(self._met(lanes, self._steward.describe(lanes)))
+                self._spawn(self._met(lanes, lambda: self._steward.describe(lanes)))
             case Need.SAVE:
-                self._spawn(self._met(lanes, self._steward.save(lanes)))
+                self._spawn(self._met(lanes, lambda: self._steward.save(lanes)))
             case _:
                 for lane in lanes:
                     self._spawn(self._met_alone(need, lane))
@@ -214,16 +220,16 @@ class Session:
         async with self._needs_at_once:
             match need:
                 case Need.READ_BACK:
-                    await self._met([lane], self._steward.read_back(lane))
+                    await self._met([lane], lambda: self._steward.read_back(lane))
                 case Need.PRODUCER:
-                    await self._met([lane], self._steward.producer(lane))
+                    await self._met([lane], lambda: self._steward.producer(lane))
                 case _:
-                    await self._met([lane], self._steward.declare(lane))
+                    await self._met([lane], lambda: self._steward.declare(lane))
                     self._totals.refused += lane.flow.refusal is None
 
-    async def _met(self, lanes: list[Lane], work: Coroutine[None, None, None]) -> None:
+    async def _met(self, lanes: list[Lane], work: Callable[[], Awaitable[None]]) -> None:
         try:
-            await work
+            await work()
         except HeadwaterError as error:
             now = self._parts.clock.monotonic()
             for lane in lanes:
@@ -241,7 +247,7 @@ class Session:
             batch_bytes = self._parts.settings.batch_bytes_max
             for lane in [lane for lane in self._hungry if not lane.hungry(batch_bytes)]:
                 del self._hungry[lane]
-            if self._hungry and await self._feeder.feed(list(self._hungry), self._lanes):
+            if self._hungry and await self._feeder.feed(list(self._hungry), self._partitions):
                 await asyncio.sleep(0)
                 continue
             self._feeder_wake.clear()
@@ -253,18 +259,22 @@ class Session:
         while True:
             notified.clear()
             strangers: dict[str, list[int]] = {}
+            lagging: list[PartitionLanes] = []
+            now = self._parts.clock.monotonic()
             for source in self._parts.journal.partitions():
-                lane = self._lanes.get(source)
-                if lane is None:
+                partition = self._partitions.get(source)
+                if partition is None:
                     strangers.setdefault(source.topic, []).append(source.partition)
                     continue
                 bounds = bounds_or_none(self._parts.journal, source)
-                if bounds is not None and bounds.end != lane.flow.log_end:
-                    lane.flow.log_end = bounds.end
-                    lane.changed()
+                if bounds is not None and partition.observe(bounds.end):
+                    partition.live.changed()
+                if partition.lags(now):
+                    lagging.append(partition)
+            await self._open_ranges(lagging, now)
             if await self._admit(strangers):
                 backoff.reset()
-                await asyncio.sleep(_POLL_S + _POLL_PER_PARTITION_S * len(self._lanes))
+                await asyncio.sleep(_POLL_S + _POLL_PER_PARTITION_S * len(self._partitions))
             else:
                 await asyncio.sleep(backoff.next())
                 continue
@@ -287,34 +297,46 @@ class Session:
                 whole = False
                 continue
             for admission in admissions:
-                self._lanes[admission.route.source] = lane = self._new_lane(admission)
-                lane.changed()
+                self._partitions[admission.route.source] = self._new_partition(admission)
+        if strangers:
+            # those that begin with an outage's backlog begin with two lanes
+            now = self._parts.clock.monotonic()
+            new = [
+                self._partitions.get(TopicPartition(s, n)) for s in strangers for n in strangers[s]
+            ]
+            await self._open_ranges([p for p in new if p is not None and p.lags(now)], now)
         if strangers and whole:
             self._keeper.cursor.rebuilt = False
         return whole
 
-    def _new_lane(self, admission: Admission) -> Lane:
-        parts = self._parts
-        source = admission.route.source
-        cutter = Cutter(source, parts.origin, parts.limits)
-        flow = PartitionFlow(
-            admission.cursor,
-            cutter,
-            backoff=parts.backoff(),
-            fresh=admission.fresh,
-            window=parts.settings.in_flight,
-            records_max=parts.settings.batch_records_max,
-        )
-        flow.log_end = max(admission.cursor.acked, parts.journal.bounds(source).end)
-        return Lane(
+    def _new_partition(self, admission: Admission) -> PartitionLanes:
+        partition = PartitionLanes(
             admission.route,
-            flow,
-            cutter,
-            weight=parts.weight(source.topic),
-            priority=parts.priority(source.topic),
+            admission.cursors,
+            self._parts,
+            fresh=admission.fresh,
             budget=self._budget,
             changed=self.changed,
         )
+        bounds = self._parts.journal.bounds(admission.route.source)
+        partition.observe(max(bounds.end, partition.live.flow.acked))
+        for lane in partition:
+            lane.changed()
+        return partition
+
+    async def _open_ranges(self, partitions: Collection[PartitionLanes], now: float) -> None:
+        """Live lanes beside what is far behind; without them everything goes up in order, and all the same."""
+        if not partitions or now < self._open_after:
+            return
+        try:
+            await self._steward.open_ranges(partitions)
+        except HeadwaterError as error:
+            self._open_after = now + _OPEN_PAUSE_S
+            self.last_error = f"no live lane: {error}"
+            _log.warning("uplink cannot open live lanes", reason=str(error))
+            self._refresh_wake.set()
+        else:
+            _log.info("uplink sends live data beside the backlog", partitions=len(partitions))
 
     # -- leaders -----------------------------------------------------------------------------------------------------
 
@@ -325,7 +347,7 @@ class Session:
         while True:
             await self._refresh_wake.wait()
             self._refresh_wake.clear()
-            topics = {lane.route.target.topic for lane in self._lanes.values()}
+            topics = {partition.route.target.topic for partition in self._partitions.values()}
             try:
                 await self._cluster.refresh(topics)
             except (Unavailable, Unknown) as error:

@@ -38,6 +38,9 @@ class UplinkSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """From so many hungry partitions on, the journal is read in arrival order (sequential) instead of one by one."""
     request_timeout: Duration = Duration(30)
     """Without an answer for so long the connection is given up; the broker is told to give up at two thirds of it."""
+    late_copies: Duration = Duration(60)
+    """A request on a connection that broke is applied, and replicated, within this time or never: the sum of what brokers
+    allow a request (Kafka: 30 s) and a lagging follower (replica.lag.time.max.ms, 30 s). Raise it with theirs."""
     backoff_first: Duration = Duration(0.1)
     """First pause after a failure; doubles, with full jitter."""
     backoff_max: Duration = Duration(60)
@@ -47,6 +50,16 @@ class UplinkSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     that lost the same cloud, or got power back together, come as five hundred a second and not as one."""
     stable_after: Duration = Duration(10)
     """A link that lived so long starts again from the first pause."""
+    live_share: int = 70
+    """Of the link, in percent, for live data while history fills in behind; what one does not use the other takes."""
+    split_records: int = 10_000
+    """A partition that is further behind when the link comes back sends live data beside its backlog, at once. Less is
+    caught up in a second or two anyway."""
+    split_after: Duration = Duration(10)
+    """While the link is up: so long must a partition stay further behind before its live data go beside the backlog."""
+    ranges_max: int = 4
+    """Of live lane and backlogs of one partition, one for each outage that has not filled in yet; 1: everything in order,
+    live data wait for history. Each costs a producer identity at the broker and some 2 KiB here."""
     cursor_interval: Duration = Duration(1)
     """How often acknowledgements are written down. They can be asked for again, so this saves flash, not data."""
     partitions: int = 0
@@ -62,6 +75,10 @@ class UplinkSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     def __post_init__(self) -> None:
         if not 1 <= self.in_flight <= 5:
             raise Misconfigured(f"uplink.in_flight {self.in_flight} must be 1 to 5")
+        if not 1 <= self.live_share <= 99:
+            raise Misconfigured(f"uplink.live_share {self.live_share} must be 1 to 99")
+        if self.ranges_max < 1 or self.split_records < 1:
+            raise Misconfigured("uplink.ranges_max and split_records are at least 1")
         if self.compression not in {"zstd", "none"}:
             raise Misconfigured(f"uplink.compression {self.compression!r} must be zstd or none")
         if self.batch_bytes_max > self.request_bytes_max:

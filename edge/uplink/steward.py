@@ -11,7 +11,7 @@ in the cloud but perhaps an empty topic and an unused producer id.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Collection
 
 import structlog
 
@@ -31,10 +31,12 @@ from .cursor import Era, PartitionCursor
 from .cutting import Origin
 from .evidence import Described
 from .feeding import UplinkJournal
-from .keeper import Keeper
+from .keeper import Keeper, Opening
 from .lane import Lane, Route
+from .lanes import PartitionLanes
+from .parts import OnRefused
 from .placement import place
-from .readback import LATEST, cloud_offset, read_back
+from .readback import LATEST, cloud_ends, cloud_offset, read_back
 from .settings import UplinkSettings
 
 _log = structlog.get_logger()
@@ -43,15 +45,13 @@ _LEADER_TRIES = 50
 _LEADER_PAUSE_S = 0.1
 _PARTITIONS_MIN = 4
 
-OnRefused = Callable[[TopicPartition, int, int, str], Awaitable[None]]
-
 
 class Admission:
-    """A partition whose cursor is durable. `fresh`: nothing of it was ever sent."""
+    """A partition whose cursors are durable. `fresh`: nothing of it was ever sent."""
 
-    def __init__(self, route: Route, cursor: PartitionCursor, *, fresh: bool) -> None:
+    def __init__(self, route: Route, cursors: list[PartitionCursor], *, fresh: bool) -> None:
         self.route = route
-        self.cursor = cursor
+        self.cursors = cursors
         self.fresh = fresh
 
 
@@ -120,7 +120,7 @@ class Steward:
                 }
         now = self._clock.monotonic()
         for lane in lanes:
-            lane.flow.log_end = self._journal.bounds(lane.route.source).end
+            lane.owner.observe(self._journal.bounds(lane.route.source).end)
             self._described(lane, answers.get(lane.route.target), now)
 
     def _fail(self, lanes: Collection[Lane], reason: str) -> None:
@@ -153,8 +153,7 @@ class Steward:
             route.source,
             route.target,
             self._origin,
-            floor=cursor.floor,
-            producer_id=cursor.era.producer_id,
+            cursor=cursor,
         )
         lane.flow.looked(found, self._clock.monotonic())
 
@@ -188,6 +187,30 @@ class Steward:
         check(answer.error_code, "no producer id")
         return answer.producer_id, answer.producer_epoch
 
+    # -- ranges ------------------------------------------------------------------------------------------------------
+
+    async def open_ranges(self, partitions: Collection[PartitionLanes]) -> None:
+        """Live lanes for partitions that are far behind. Raises Unavailable, Unknown, Refused; then nothing was opened."""
+        for partition in partitions:
+            bounds = self._journal.bounds(partition.route.source)
+            partition.ranges.begin_opening(bounds.end)
+        begun = list(partitions)
+        try:
+            floors = await cloud_ends(self._cluster, {p.route.target for p in begun})
+            producers: dict[int, int] = {}  # of this opening alone: never used before
+            openings = []
+            for partition in begun:
+                source, pinned = partition.route.source, partition.ranges.live.cursor.partitions
+                slot = place(self._origin.edge, source.partition, partitions=pinned).slot
+                if slot not in producers:
+                    producers[slot] = (await self._new_producer())[0]
+                openings.append(Opening(partition, producers[slot], floors[partition.route.target]))
+            await self._keeper.save(opening=openings)
+            begun = []
+        finally:
+            for partition in begun:
+                partition.give_up_opening()
+
     # -- admission ---------------------------------------------------------------------------------------------------
 
     async def admit(self, stream: str, partitions: Collection[int]) -> list[Admission]:
@@ -204,12 +227,12 @@ class Steward:
         for partition in sorted(partitions):
             source = TopicPartition(stream, partition)
             known = self._keeper.cursor.get(source)
-            cursor = known or await self._first_cursor(source, pinned or actual)
-            if known is None:
-                self._keeper.cursor.put(source, cursor)
-            route = Route(source, TopicPartition(stream, cursor.target))
+            cursors = known or [await self._first_cursor(source, pinned or actual)]
+            if not known:
+                self._keeper.cursor.put(source, cursors)
+            route = Route(source, TopicPartition(stream, cursors[0].target))
             rebuilt = self._keeper.cursor.rebuilt
-            admissions.append(Admission(route, cursor, fresh=known is None and not rebuilt))
+            admissions.append(Admission(route, cursors, fresh=not known and not rebuilt))
         await (
             self._keeper.save()
         )  # always: after a save that failed, cursors are known here and not yet durable
@@ -221,7 +244,7 @@ class Steward:
         cursor.producers.clear()
         for partition, old in list(cursor.streams[stream].items()):
             source = TopicPartition(stream, partition)
-            cursor.put(source, await self._first_cursor(source, partitions, start=old.acked))
+            cursor.put(source, [await self._first_cursor(source, partitions, start=old.acked)])
 
     async def _ensure_topic(self, stream: str, partitions: Collection[int]) -> None:
         await self._cluster.refresh([stream])

@@ -23,16 +23,17 @@ from .cursor import CursorStore
 from .dialing import dialer
 from .feeding import UplinkJournal, bounds_or_none
 from .keeper import Keeper
-from .lane import Budget, Lane
+from .lane import Budget
+from .lanes import PartitionLanes
 from .limits import PRIORITY_MAX
 from .link import LinkTotals
 from .overview import LinkOverview, Overview
-from .parts import Parts
+from .parts import OnRefused, Parts
+from .ranges import unsent
 from .session import Session
 from .settings import UplinkSettings
 from .shaping import Shaper
 from .status import LinkState, Pace, PartitionStatus, UplinkStatus, seconds_to_empty
-from .steward import OnRefused
 
 _log = structlog.get_logger()
 
@@ -71,7 +72,7 @@ class Uplink:
         self._store = store
         self._plain_dial = dial or dialer(edge, settings)
         self._notified = asyncio.Event()
-        self._lanes: dict[TopicPartition, Lane] = {}
+        self._partitions: dict[TopicPartition, PartitionLanes] = {}
         self._lanes_of: str | None = None
         self._budget = Budget(settings.memory_bytes_max)
         self._progress = _last_known(store)
@@ -164,20 +165,20 @@ class Uplink:
         self._lanes_of = self._cluster_id = cluster.cluster_id
         self._state = LinkState.CONNECTED
         _log.info("uplink connected", cluster=cluster.cluster_id, new=new)
-        keeper = Keeper(self._store, cursor, self._lanes)
+        keeper = Keeper(self._store, cursor, self._partitions)
         session = Session(
             self._parts,
             cluster,
             keeper,
-            self._lanes,
+            self._partitions,
             budget=self._budget,
             totals=self.totals,
             acked=self._acked,
         )
         self._session = session
         # lanes of an earlier session begin by asking; nothing of theirs is in flight any more
-        for lane in self._lanes.values():
-            lane.resume(session.changed)
+        for partition in self._partitions.values():
+            partition.resume(session.changed)
         try:
             await session.run(self._notified)
         finally:
@@ -189,13 +190,21 @@ class Uplink:
 
     def _leave(self) -> None:
         """Forget the lanes. On another cluster, what the last one had acknowledged says nothing about this one."""
-        for lane in self._lanes.values():
-            lane.stop()
-        self._lanes = {}
+        for partition in self._partitions.values():
+            partition.stop()
+        self._partitions = {}
         self._progress = _last_known(self._store)
 
-    def _acked(self, lane: Lane) -> None:
-        self._progress[lane.route.source] = lane.flow.acked
+    def _acked(self, partition: PartitionLanes) -> None:
+        self._progress[partition.route.source] = partition.ranges.progress
+
+    def unsent(self, source: TopicPartition, first: int, last: int) -> list[tuple[int, int]]:
+        """Of `first` to `last`, both included, those that are not in the cloud for good: a live lane may be ahead."""
+        partition = self._partitions.get(source)
+        acknowledged = [(0, self._progress.get(source, 0))]
+        if partition is not None:
+            acknowledged += partition.ranges.acknowledged
+        return unsent(acknowledged, first, last)
 
     def _report(self, reason: str) -> None:
         if reason != self._last_error:
@@ -223,7 +232,8 @@ class Uplink:
 
     def status(self) -> UplinkStatus:
         partitions = [self._partition_status(source) for source in self._parts.journal.partitions()]
-        self._pace.observe(sum(self._progress.values()), self._parts.clock.monotonic())
+        done = sum(partition.end - partition.backlog_records for partition in partitions)
+        self._pace.observe(done, self._parts.clock.monotonic())
         backlog = sum(partition.backlog_records for partition in partitions)
         pace = self._pace.records_per_second
         return UplinkStatus(
@@ -241,9 +251,11 @@ class Uplink:
     def _partition_status(self, source: TopicPartition) -> PartitionStatus:
         bounds = bounds_or_none(self._parts.journal, source)
         start, end = bounds or (0, 0)
-        lane = self._lanes.get(source)
+        lanes = self._partitions.get(source)
+        lane = None if lanes is None else lanes.live
         acked = max(start, self._progress.get(source, start))
-        records = max(0, end - acked)
+        left = self.unsent(source, acked, end - 1) if end > acked else []
+        records = sum(last - first + 1 for first, last in left)
         each = lane.bytes_per_record if lane else 100.0
         return PartitionStatus(
             stream=source.topic,

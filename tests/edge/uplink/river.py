@@ -18,7 +18,7 @@ from headwater.core.kafka.messages.fetch import FetchPartition, FetchRequest, Fe
 from headwater.core.kafka.messages.produce import ProduceRequest
 from headwater.core.kafka.schema import Message, Request
 from headwater.core.kafka.wire import WireCount
-from headwater.core.record import ADDRESS_HEADER, Record, StoredRecord, TopicPartition
+from headwater.core.record import ADDRESS_HEADER, RANGE_HEADER, Record, StoredRecord, TopicPartition
 from headwater.core.units import Duration
 from headwater.edge.uplink import CursorStore, Uplink, UplinkSettings, UplinkStatus, dialer
 from headwater.edge.uplink.books import Books
@@ -257,6 +257,11 @@ async def _read_all(
             return records
 
 
+def labels(records: list[StoredRecord]) -> set[int]:
+    """The ranges that records were sent in."""
+    return {int(dict(record.headers).get(RANGE_HEADER) or b"0") for record in records}
+
+
 def addresses(records: list[StoredRecord], source: TopicPartition) -> list[int]:
     """Edge offsets of one edge partition, in the cloud's order."""
     prefix = f"{EDGE}/{source.topic}/{source.partition}/".encode()
@@ -269,4 +274,4 @@ def addresses(records: list[StoredRecord], source: TopicPartition) -> list[int]:
     return found
 
 
-__all__ = ["MemoryJournal", "River", "addresses"]
+__all__ = ["MemoryJournal", "River", "addresses", "labels"]

@@ -3,8 +3,8 @@
 
 The network: requests on one connection reach the broker in order. A connection that was cut may still deliver a prefix of
 what was sent on it, at any later time up to LATE_COPIES_S (a zombie). Producer state expires only when nothing is under
-way, as Kafka's does after a day. What a leader has taken is replicated within a bounded time: Kafka's followers that lag longer
-(replica.lag.time.max.ms, 30 s) are not waited for. A flow that must find what it knows nothing of relies on both bounds.
+way, as Kafka's does after a day. What a leader has taken is replicated within a bounded time: Kafka's followers that lag
+longer (replica.lag.time.max.ms, 30 s) are not waited for. A flow that must find what it knows nothing of relies on both.
 
 The disk: a save may fail, be written although it failed, or be written and the edge dies. After damage the cursor before
 the newest serves, as suspect; where `unnoticed` is among the faults, as if nothing had happened.
@@ -401,5 +401,7 @@ class World:
         missing = {o for o in held - set(rows) if not self._given_up(o)}
         assert not missing, f"never arrived: {sorted(missing)}"
         assert not self.refused & set(rows), "declared lost and there"
-        for first, last in unsent(self.ranges.acknowledged, self.journal.first, self.journal.end - 1):
+        for first, last in unsent(
+            self.ranges.acknowledged, self.journal.first, self.journal.end - 1
+        ):
             assert all(map(self._given_up, range(first, last + 1))), "not known to be there"

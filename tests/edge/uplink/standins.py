@@ -1,5 +1,5 @@
-"""What the simulated world of an edge partition is made of: a broker that keeps Kafka's rules for idempotent producers to the
-letter, a journal, a supply that cuts at random, a connection.
+"""What the simulated world of an edge partition is made of: a broker that keeps Kafka's rules for idempotent producers
+to the letter, a journal, a supply that cuts at random, a connection.
 
 The broker (org.apache.kafka.storage.internals.log.ProducerAppendInfo and ProducerStateManager, 3.9):
   a batch equal in first and last sequence to one of the last five of its producer and epoch   -> the original offset

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from headwater.core.disk import SystemDisk
@@ -26,14 +29,14 @@ def _saved(directory: Path, *acked: int) -> None:
     store = _store(directory)
     cluster, _ = store.cluster("c1")
     for value in acked:
-        cluster.put(SOURCE, _cursor(value))
+        cluster.put(SOURCE, [_cursor(value)])
         store.write(store.encode())
 
 
 def test_what_was_saved_is_there_again(tmp_path: Path) -> None:
     _saved(tmp_path, 1, 2, 3)
     cluster, new = _store(tmp_path).cluster("c1")
-    assert cluster.get(SOURCE) == _cursor(3)
+    assert cluster.get(SOURCE) == [_cursor(3)]
     assert not new
 
 
@@ -42,8 +45,38 @@ def test_a_damaged_newest_file_falls_back_to_the_one_before(tmp_path: Path, dama
     _saved(tmp_path, 1, 2, 3)
     (tmp_path / "cursor-1").write_bytes(damage)  # generation 3
     store = _store(tmp_path)
-    assert store.cluster("c1")[0].get(SOURCE) == _cursor(2)
+    suspect = msgspec.structs.replace(_cursor(2), suspect=True)
+    assert store.cluster("c1")[0].get(SOURCE) == [suspect], (
+        "generation 3 is gone, and with it what it knew"
+    )
     assert len(store.damaged) == 1
+
+
+def test_ranges_are_kept_and_a_partition_of_one_looks_as_before_there_were_any(
+    tmp_path: Path,
+) -> None:
+    store = _store(tmp_path)
+    cluster, _ = store.cluster("c1")
+    live = msgspec.structs.replace(_cursor(9), origin=9)
+    cluster.put(SOURCE, [_cursor(4), live])
+    store.write(store.encode())
+    cluster, _ = _store(tmp_path).cluster("c1")
+    assert cluster.get(SOURCE) == [_cursor(4), live]
+    cluster.put(SOURCE, [live])
+    assert (cluster.get(SOURCE), cluster.beyond[SOURCE.topic]) == ([live], {})
+
+
+def test_a_file_from_before_there_were_ranges_is_read(tmp_path: Path) -> None:
+    old = {"log": LOG, "clusters": {"c1": {"used": 1, "rebuilt": False, "producers": {0: 1000}}}}
+    era = {"producer_id": 1000, "epoch": 2, "origin": 5}
+    partition = {"partitions": 4, "target": 1, "era": era, "acked": 7, "floor": 3}
+    old["clusters"]["c1"]["streams"] = {SOURCE.topic: {SOURCE.partition: partition}}  # type: ignore[index]
+    body = struct.pack(">Q", 1) + msgspec.msgpack.encode(old)
+    head = struct.pack(">8sI", b"hwcursor", zlib.crc32(body))
+    tmp_path.mkdir(exist_ok=True)
+    (tmp_path / "cursor-1").write_bytes(head + body)
+    cluster, new = _store(tmp_path).cluster("c1")
+    assert (cluster.get(SOURCE), new) == ([PartitionCursor(4, 1, Era(1000, 2, 5), 7, 3)], False)
 
 
 def test_every_flipped_byte_is_noticed(tmp_path: Path) -> None:
@@ -76,20 +109,20 @@ def test_each_cluster_has_its_own_cursor_and_the_fifth_is_forgotten(tmp_path: Pa
     for number in range(5):
         cluster, new = store.cluster(f"c{number}")
         assert new
-        cluster.put(SOURCE, _cursor(number))
-    assert store.cluster("c1")[0].get(SOURCE) == _cursor(1)
+        cluster.put(SOURCE, [_cursor(number)])
+    assert store.cluster("c1")[0].get(SOURCE) == [_cursor(1)]
     assert store.cluster("c0")[1], "the least recently used made room"
 
 
 def test_a_save_that_was_overtaken_does_not_replace_a_newer_one(tmp_path: Path) -> None:
     store = _store(tmp_path)
     cluster, _ = store.cluster("c1")
-    cluster.put(SOURCE, _cursor(1))
+    cluster.put(SOURCE, [_cursor(1)])
     older = store.encode()
-    cluster.put(SOURCE, _cursor(2))
+    cluster.put(SOURCE, [_cursor(2)])
     store.write(store.encode())
     store.write(older)
-    assert _store(tmp_path).cluster("c1")[0].get(SOURCE) == _cursor(2)
+    assert _store(tmp_path).cluster("c1")[0].get(SOURCE) == [_cursor(2)]
 
 
 @pytest.mark.parametrize(

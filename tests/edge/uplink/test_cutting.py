@@ -7,7 +7,14 @@ from hypothesis import strategies as st
 
 from headwater.core.batch import decode_batch, encode_batch, validate_batch
 from headwater.core.compression import Compression
-from headwater.core.record import ADDRESS_HEADER, LOG_HEADER, Record, StoredRecord, TopicPartition
+from headwater.core.record import (
+    ADDRESS_HEADER,
+    LOG_HEADER,
+    RANGE_HEADER,
+    Record,
+    StoredRecord,
+    TopicPartition,
+)
 from headwater.edge.uplink.cursor import Era
 from headwater.edge.uplink.cutting import CutLimits, Cutter, Origin
 from headwater.edge.uplink.supply import Cut
@@ -60,7 +67,7 @@ def test_every_record_is_cut_once_with_its_address(
     cut_offsets: list[int] = []
     while cutter.first is not None:
         first = cutter.first
-        cut = cutter.cut(Era(9, 1, 3), records_max=records_max, plain=False)
+        cut = cutter.cut(Era(9, 1, 3), label=7, records_max=records_max, plain=False)
         assert cut.first == first
         assert 1 <= cut.count <= records_max
         for number, record in enumerate(_records(cut)):
@@ -68,6 +75,7 @@ def test_every_record_is_cut_once_with_its_address(
             assert headers[ADDRESS_HEADER] == b"edge-1/readings/2/%d" % (cut.first + number)
             assert headers[LOG_HEADER] == ORIGIN.log.encode()
             assert headers["u"] == b"1"
+            assert headers[RANGE_HEADER] == b"7"
             cut_offsets.append(cut.first + number)
     assert cut_offsets == expected
     assert cutter.buffered_bytes == 0
@@ -93,5 +101,24 @@ def test_plain_is_sent_where_the_broker_cannot_read_zstd() -> None:
     cutter = _cutter()
     cutter.restart(0)
     cutter.feed([_commit(0, 5)], 0.0)
-    cut = cutter.cut(Era(1, 0, 0), records_max=50, plain=True)
+    cut = cutter.cut(Era(1, 0, 0), label=0, records_max=50, plain=True)
     assert validate_batch(cut.payload).compression is Compression.NONE
+
+
+def test_a_cut_ends_where_another_range_begins() -> None:
+    cutter = _cutter()
+    cutter.restart(0)
+    cutter.end_at(7)
+    cutter.feed([_commit(0, 5), _commit(5, 5), _commit(10, 5)], 0.0)
+    assert cutter.wanted == 7
+    cut = cutter.cut(Era(1, 0, 0), label=0, records_max=50, plain=False)
+    assert (cut.first, cut.next_offset, cutter.first) == (0, 7, None)
+    assert RANGE_HEADER not in dict(_records(cut)[0].headers), "a label of 0 goes without saying"
+
+
+def test_what_was_fed_before_the_end_was_known_is_read_again() -> None:
+    cutter = _cutter()
+    cutter.restart(3)
+    cutter.feed([_commit(0, 10)], 0.0)
+    cutter.end_at(7)
+    assert (cutter.first, cutter.wanted, cutter.buffered_bytes) == (None, 3, 0)

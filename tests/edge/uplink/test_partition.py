@@ -10,10 +10,12 @@ from headwater.core.backoff import Backoff
 from headwater.core.kafka.errors import ErrorCode
 from headwater.edge.uplink.cursor import EPOCH_MAX, Era, PartitionCursor
 from headwater.edge.uplink.evidence import Described, Found
-from headwater.edge.uplink.partition import LATE_COPIES_S, PROVEN_S, Need, PartitionFlow
+from headwater.edge.uplink.partition import PartitionFlow
+from headwater.edge.uplink.patience import LATE_COPIES_S, PROVEN_S
+from headwater.edge.uplink.stages import Need
 from headwater.edge.uplink.supply import Cut
 
-from .simulation import Journal, Supply
+from .standins import Journal, Supply
 
 START = 100.0
 
@@ -23,7 +25,7 @@ class OneByOne(Supply):
 
     plain = False
 
-    def cut(self, era: Era, *, records_max: int, plain: bool) -> Cut:
+    def cut(self, era: Era, *, label: int, records_max: int, plain: bool) -> Cut:
         self.plain = plain
         count = min(records_max, len(self._buffer), 4)
         first = self._buffer[0]
@@ -88,7 +90,7 @@ def test_after_a_lost_connection_the_same_bytes_go_out_from_where_the_broker_sta
     flow.described(Described(0, 7), START)  # it has up to offset 7: the first came through
     assert flow.need(START) is Need.READ_BACK
     assert flow.take(START) is None, "what the leader showed is not replicated yet"
-    flow.looked(Found(8, 58), START)
+    flow.looked(Found({0: 8}, 58), START)
     assert flow.acked == 8
     assert _take(flow) is second
     assert first is not second
@@ -101,7 +103,7 @@ def test_a_producer_that_was_forgotten_is_resolved_by_reading_back() -> None:
     flow.need(START)
     flow.described(None, START)
     assert flow.need(START) is Need.READ_BACK
-    flow.looked(Found(8, 58), START)
+    flow.looked(Found({0: 8}, 58), START)
     assert (flow.acked, _take(flow).first) == (8, 8)
 
 
@@ -163,10 +165,10 @@ def test_an_identity_used_by_another_waits_for_the_others_tail_and_takes_a_new_p
     assert flow.need(START) is Need.DESCRIBE
     flow.described(Described(3, 1), START)
     assert flow.need(START) is Need.READ_BACK
-    flow.looked(Found(None, 50), START)
+    flow.looked(Found({}, 50), START)
     assert flow.need(later) is Need.DESCRIBE, "the tail that the leader showed is not replicated"
     flow.described(Described(3, 1), later)
-    flow.looked(Found(6, 52, last=Described(3, 1)), later)
+    flow.looked(Found({0: 6}, 52, last=Described(3, 1)), later)
     assert flow.acked == 6
     assert flow.need(later) is Need.PRODUCER
     flow.producer(8, 0)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -18,43 +17,9 @@ from headwater.core.record import LOG_HEADER, Record, TopicPartition
 from headwater.core.units import ByteSize
 from headwater.edge.uplink import UplinkMetrics
 from tests.cloud.broker.running import run, started
-from tests.interop.apache.broker import JARS, ApacheKafka
 
+from .against import BROKERS, against
 from .river import River, addresses
-
-BROKERS = [
-    "headwater",
-    pytest.param(
-        "apache",
-        marks=[
-            pytest.mark.interop,
-            pytest.mark.skipif(not JARS.exists(), reason="Apache Kafka's jars are not here"),
-        ],
-    ),
-]
-
-
-@contextlib.asynccontextmanager
-async def _broker(kind: str, directory: Path) -> AsyncIterator[int]:
-    if kind == "headwater":
-        async with started() as running:
-            yield running.broker.port
-        return
-    kafka = ApacheKafka(directory)
-    await asyncio.to_thread(kafka.format)
-    try:
-        await asyncio.to_thread(kafka.start)
-        yield kafka.port
-    finally:
-        await asyncio.to_thread(kafka.kill)
-
-
-def _against(kind: str, directory: Path, body: Callable[[int], Awaitable[None]]) -> None:
-    async def scenario() -> None:
-        async with _broker(kind, directory) as port:
-            await body(port)
-
-    run(scenario())
 
 
 @pytest.mark.parametrize("kind", BROKERS)
@@ -83,7 +48,7 @@ def test_breaking_connections_and_restarts_lose_and_repeat_nothing(
         assert len(everything) == 480 * len(sources)
         assert river.broken >= 3, "the test broke nothing"
 
-    _against(kind, tmp_path, body)
+    against(kind, tmp_path, body)
 
 
 @pytest.mark.parametrize("kind", BROKERS)
@@ -102,7 +67,7 @@ def test_a_record_too_large_is_declared_and_the_rest_arrives(kind: str, tmp_path
         assert addresses(stored, source) == [0, 1, 2, 4, 5]
         assert [(p, first, last) for p, first, last, _ in river.refused] == [(source, 3, 3)]
 
-    _against(kind, tmp_path, body)
+    against(kind, tmp_path, body)
 
 
 @pytest.mark.parametrize("kind", BROKERS)
@@ -123,7 +88,7 @@ def test_a_gap_is_crossed_and_what_follows_arrives_once(kind: str, tmp_path: Pat
         stored = [r for each in (await river.stored("readings")).values() for r in each]
         assert addresses(stored, source) == [*range(10), *range(20, 35)]
 
-    _against(kind, tmp_path, body)
+    against(kind, tmp_path, body)
 
 
 def test_a_backlog_of_many_partitions_is_read_in_arrival_order(tmp_path: Path) -> None:
@@ -143,7 +108,7 @@ def test_a_backlog_of_many_partitions_is_read_in_arrival_order(tmp_path: Path) -
         assert river.journal.arrival_reads > 0
         assert river.journal.partition_reads <= len(sources), "2,000 commits, not read one by one"
 
-    _against("headwater", tmp_path, body)
+    against("headwater", tmp_path, body)
 
 
 @pytest.mark.parametrize("kind", BROKERS)
@@ -166,7 +131,7 @@ def test_with_both_cursor_files_damaged_what_the_cloud_has_is_found_there(
         stored = [r for each in (await river.stored("readings")).values() for r in each]
         assert addresses(stored, source) == list(range(90))
 
-    _against(kind, tmp_path, body)
+    against(kind, tmp_path, body)
 
 
 def test_another_cluster_gets_all_that_is_held_and_the_first_resumes_where_it_stood(
@@ -192,7 +157,7 @@ def test_another_cluster_gets_all_that_is_held_and_the_first_resumes_where_it_st
         stored = [r for each in (await river.stored("readings")).values() for r in each]
         assert addresses(stored, source) == list(range(20))
 
-    _against("headwater", tmp_path, body)
+    against("headwater", tmp_path, body)
 
 
 def test_while_no_broker_answers_the_status_says_so_and_nothing_is_held_in_memory(
@@ -259,4 +224,4 @@ def test_the_edges_own_journal_goes_up_whole(tmp_path: Path) -> None:
             assert addresses(stored, source) == list(range(30))
         assert {dict(r.headers)[LOG_HEADER] for r in stored} == {journal.log_id.encode()}
 
-    _against("headwater", tmp_path, body)
+    against("headwater", tmp_path, body)
