@@ -30,6 +30,11 @@ class Coverage:
     def __iter__(self) -> Iterator[Interval]:
         return zip(self._firsts, self._nexts, strict=True)
 
+    def is_free(self, first: int, last: int) -> bool:
+        """None of `first` to `last`, both included, is covered."""
+        place = bisect_right(self._firsts, last) - 1
+        return place < 0 or self._nexts[place] <= first
+
     @property
     def end(self) -> int:
         """One past the last offset that is covered."""

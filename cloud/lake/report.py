@@ -19,7 +19,7 @@ class TableProof(msgspec.Struct, kw_only=True):
 
 
 class PlaceProof(msgspec.Struct, kw_only=True):
-    """One edge partition: rows + declared lost + missing = position, unless some are there twice."""
+    """One edge partition: rows + declared lost + missing + awaited = position, unless some are there twice."""
 
     edge: str
     log: str
@@ -31,6 +31,8 @@ class PlaceProof(msgspec.Struct, kw_only=True):
     declared_lost: int
     missing: list[tuple[int, int]]
     twice: list[tuple[int, int]]
+    awaited: list[tuple[int, int]] = []
+    """Below live data that are there: history that still fills in."""
 
 
 class KafkaProof(msgspec.Struct, kw_only=True):
@@ -47,7 +49,7 @@ class KafkaProof(msgspec.Struct, kw_only=True):
 
 
 class Report(msgspec.Struct, kw_only=True):
-    """`problems` is empty where the lake is complete. `notes` are worth knowing and no failure."""
+    """`problems` is empty where nothing is wrong. `notes` are worth knowing and no failure."""
 
     lake: str
     edge: str | None = None
@@ -60,7 +62,12 @@ class Report(msgspec.Struct, kw_only=True):
 
     @property
     def complete(self) -> bool:
-        return not self.problems
+        return not self.problems and not self.awaited
+
+    @property
+    def awaited(self) -> int:
+        """Offsets on their way, below others that are there."""
+        return sum(_size(place.awaited) for place in self.places)
 
     def json(self) -> str:
         fields = msgspec.to_builtins(self)
@@ -68,7 +75,17 @@ class Report(msgspec.Struct, kw_only=True):
 
     def text(self) -> str:
         lines = _grid(
-            ("edge partition", "log", "offsets", "rows", "dead", "lost", "missing", "twice"),
+            (
+                "edge partition",
+                "log",
+                "offsets",
+                "rows",
+                "dead",
+                "lost",
+                "awaited",
+                "missing",
+                "twice",
+            ),
             [
                 (
                     f"{p.edge}/{p.stream}/{p.partition}",
@@ -77,6 +94,7 @@ class Report(msgspec.Struct, kw_only=True):
                     f"{p.rows:,}",
                     f"{p.dead_letters:,}",
                     f"{p.declared_lost:,}",
+                    f"{_size(p.awaited):,}",
                     f"{_size(p.missing):,}",
                     f"{_size(p.twice):,}",
                 )
@@ -112,6 +130,8 @@ class Report(msgspec.Struct, kw_only=True):
         whose = f"edge {self.edge} in {self.lake}" if self.edge else self.lake
         lost = sum(p.declared_lost for p in self.places)
         verdict = "complete" if self.complete else f"NOT COMPLETE: {len(self.problems)} problems"
+        if self.awaited and not self.problems:
+            verdict = f"NOT COMPLETE YET: {self.awaited:,} offsets are on their way"
         gone = sum(p.lost for p in self.partitions) if self.edge is None else 0
         more = f", {gone:,} retired on the cluster before they were read" if gone else ""
         return f"{whose}: {verdict}; {rows:,} rows, {lost:,} offsets declared lost{more}"

@@ -1,10 +1,12 @@
 """The proof that a lake is complete, from the tables' logs alone: no data file is opened.
 
-Of each edge partition (edge, log, stream, partition): the offset ranges of all live files must tile 0 … position
-without hole or overlap, except for ranges that the edge declared lost (the `_gaps` stream, the one table whose rows
-are read). Of each Kafka partition: the spans of all commits must follow one another from the first offset ever seen
-to the position, and every offset in them must be a row, a dropped duplicate, absent, or declared lost. Of each file:
-its ranges add up to its rows; and the store holds it, at its size.
+Of each edge partition (edge, log, stream, partition): the offset ranges of all live files must tile what the table
+covers (0 … position, and after an outage the live data beyond, see coverage.py) without hole or overlap, except for ranges
+that the edge declared lost (the `_gaps` stream, the one table whose rows are read). What lies between the intervals that
+are covered is *awaited*: history that still fills in, no loss, but not complete either. Of each Kafka partition: the
+spans of all commits must follow one another from the first offset ever seen to the position, and every offset in them
+must be a row, a dropped duplicate, absent, or declared lost. Of each file: its ranges add up to its rows; and the store
+holds it, at its size.
 
 Files that another tool wrote (a compaction) carry no lineage: their address columns are read instead, and said so.
 """
@@ -21,10 +23,11 @@ from ...core.errors import Corrupt, Missing
 from ...core.gap import Gap
 from ...core.objectstore import ObjectStore, join
 from ...core.record import GAPS_STREAM, TopicPartition
+from .coverage import Coverage
 from .delta import Add, Snapshot
 from .lineage import KafkaSpan, RowSpan, kafka_spans, merge, row_spans
 from .opening import load_tables, open_for_reading, table_names
-from .positions import EdgePartition, kafka_app_id, parse_edge, parse_kafka
+from .positions import EdgePartition, kafka_app_id, parse_interval, parse_kafka
 from .report import KafkaProof, PlaceProof, Report, TableProof
 
 Range = tuple[int, int]
@@ -57,8 +60,11 @@ async def verify_lake(store: ObjectStore, *, edge: str | None = None) -> Report:
                 places.setdefault(where, _Place()).join(place)
     for table in tables.values():
         for txn in table.txns.values():
-            if parsed := parse_edge(txn.app_id):
-                places.setdefault(parsed, _Place()).position = txn.version
+            if parsed := parse_interval(txn.app_id):
+                where, first = parsed
+                place = places.setdefault(where, _Place())
+                place.covered = place.covered or Coverage()
+                place.covered.add(first, txn.version)
     for where, place in sorted(places.items()):
         if edge is None or where.edge == edge:
             report.places.append(_prove_place(where, place, gaps.get(where, []), report))
@@ -78,7 +84,7 @@ class _Place:
     def __init__(self) -> None:
         self.ranges: list[Range] = []
         self.dead = 0
-        self.position: int | None = None
+        self.covered: Coverage | None = None
 
     def join(self, other: _Place) -> None:
         self.ranges += other.ranges
@@ -238,17 +244,21 @@ async def _declared_gaps(
 def _prove_place(
     where: EdgePartition, place: _Place, gaps: list[Range], report: Report
 ) -> PlaceProof:
-    position = place.position
-    if position is None:
+    held, covered = merge(place.ranges), place.covered
+    if covered is None:
         report.problems.append(f"{where}: rows, but no committed position")
-        position = max((last + 1 for _, last in place.ranges), default=0)
+        covered = Coverage([(0, max((last + 1 for _, last in held), default=0))])
+    position = covered.end
     holes, overlaps = _tile(place.ranges, 0, position)
-    missing = _subtract(holes, gaps)
-    covered = merge(place.ranges)
-    if covered and covered[-1][1] >= position:
+    between = [(first, after - 1) for first, after in covered.holes()]
+    missing = _subtract(_subtract(holes, between), gaps)
+    awaited = _subtract(_subtract(between, held), gaps)
+    if held and held[-1][1] >= position:
         report.problems.append(
-            f"{where}: rows up to {covered[-1][1]}, beyond the committed position {position}"
+            f"{where}: rows up to {held[-1][1]}, beyond the committed position {position}"
         )
+    if strays := _subtract(between, _subtract(between, held)):
+        report.problems.append(f"{where}: rows at {_show(strays[0])}, beyond what is committed")
     report.problems += [f"{where}: offsets {_show(hole)} are missing" for hole in missing]
     report.problems += [f"{where}: offsets {_show(over)} are there twice" for over in overlaps]
     return PlaceProof(
@@ -259,8 +269,9 @@ def _prove_place(
         position=position,
         rows=_size(place.ranges),
         dead_letters=place.dead,
-        declared_lost=_size(holes) - _size(missing),
+        declared_lost=_size(holes) - _size(missing) - _size(awaited),
         missing=missing,
+        awaited=awaited,
         twice=overlaps,
     )
 

@@ -5,6 +5,8 @@ and parsed as Arrow columns: a tenth of a microsecond each. Whatever is not so g
 
 A record without an address (a plain Kafka producer's), or with one that no edge wrote, has Kafka's own: no edge, the
 topic, the partition and the offset there.
+
+A record of a range (`hw.range`, see lake/coverage.py) has its label; one that makes no sense claims nothing but itself.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from ...core.errors import Refused
 from ...core.record import (
     ADDRESS_HEADER,
     LOG_HEADER,
+    RANGE_HEADER,
     TIME_HEADER,
     TOPIC_HEADER,
     Address,
@@ -31,7 +34,9 @@ from ..lake.positions import EdgePartition
 
 # What every MQTT message has, and so no news in a row (edge/broker/stored.py).
 _MARKS = frozenset({"mqtt.qos", "mqtt.retain"})
-_OURS = frozenset({ADDRESS_HEADER, LOG_HEADER, TIME_HEADER, TOPIC_HEADER}) | _MARKS
+_OURS = frozenset({ADDRESS_HEADER, LOG_HEADER, RANGE_HEADER, TIME_HEADER, TOPIC_HEADER}) | _MARKS
+# Headers that some records of a chunk have and others not, in the ordinary course of things.
+_NOW_AND_THEN = _MARKS | {RANGE_HEADER}
 
 
 class Run(NamedTuple):
@@ -50,6 +55,7 @@ class Addresses(NamedTuple):
     topic: Sequence[bytes | None] | None  # None: no record names its topic
     others: list[str | None] | None  # headers that are not ours, as JSON text
     clock: Sequence[bytes | None] | None = None  # None: no record names the clock that stamped it
+    label: Sequence[bytes | None] | None = None  # None: no record names its range
 
     def take(self, rows: list[int]) -> Addresses:
         return Addresses(
@@ -59,17 +65,28 @@ class Addresses(NamedTuple):
             None if self.topic is None else [self.topic[row] for row in rows],
             None if self.others is None else [self.others[row] for row in rows],
             None if self.clock is None else [self.clock[row] for row in rows],
+            None if self.label is None else [self.label[row] for row in rows],
         )
+
+    def label_of(self, row: int) -> int:
+        """Where the range begins that the record was sent in: all from there to it was stored before it, or given up."""
+        text = None if self.label is None else self.label[row]
+        if text is None:
+            return 0
+        return min(int(text), self.offset[row]) if text.isdigit() else self.offset[row]
 
 
 def read_addresses(
     headers: Sequence[Headers], runs: Sequence[Run], kafka_offsets: list[int]
 ) -> Addresses:
     lengths = set(map(len, headers))
-    if len(lengths) > 1:  # messages at several QoS, most likely
-        headers = [tuple([pair for pair in each if pair[0] not in _MARKS]) for each in headers]
-        lengths = set(map(len, headers))
-    if len(lengths) == 1 and (found := _uniform(headers, lengths.pop(), runs, kafka_offsets)):
+    if len(lengths) > 1:  # messages at several QoS, or of several ranges, most likely
+        labels = [dict(each).get(RANGE_HEADER) for each in headers]
+        bare = [tuple([pair for pair in each if pair[0] not in _NOW_AND_THEN]) for each in headers]
+        lengths = set(map(len, bare))
+        if len(lengths) == 1 and (found := _uniform(bare, lengths.pop(), runs, kafka_offsets)):
+            return found._replace(label=labels if any(labels) else None)
+    elif found := _uniform(headers, lengths.pop(), runs, kafka_offsets):
         return found
     return _one_by_one(headers, runs, kafka_offsets)
 
@@ -91,7 +108,8 @@ def _uniform(
         parsed = _parse(columns[ADDRESS_HEADER], columns.get(LOG_HEADER))
     except (pa.ArrowInvalid, Refused, ValueError):
         return None
-    return Addresses(*parsed, columns.get(TOPIC_HEADER), None, columns.get(TIME_HEADER))
+    topic, clock = columns.get(TOPIC_HEADER), columns.get(TIME_HEADER)
+    return Addresses(*parsed, topic, None, clock, columns.get(RANGE_HEADER))
 
 
 def _unaddressed(runs: Sequence[Run], kafka_offsets: list[int]) -> Addresses:

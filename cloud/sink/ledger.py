@@ -1,18 +1,19 @@
 """The ledger of one commit: which addresses enter the table, which are there already, which offsets are accounted for.
 
-Rule: per edge partition offsets only go forward. A record below the table's position is a duplicate (sent twice by
-an edge that could not know better): it is dropped, and counted, so that Kafka's offsets still tile. A record above it
-leaves a hole, which `verify` will hold against the declared gaps. Positions move with the commit or not at all.
+Rule: a record is new if its offset is not covered (..lake.coverage), and covers then what its label says. Where live data
+come beside the backlog of an outage, what is covered is several intervals, each of which only grows. What is covered is a
+duplicate (sent twice by an edge that could not know better): it is dropped, and counted, so that Kafka's offsets still
+tile. What is skipped leaves a hole, which `verify` will hold against the declared gaps. Positions move with the
+commit or not at all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from ...core.record import TopicPartition
+from ..lake.coverage import Coverage
 from ..lake.delta.txn import Txn
-from ..lake.lineage import KafkaSpan, RowSpan
-from ..lake.positions import EdgePartition, edge_app_id, kafka_app_id
+from ..lake.lineage import KafkaSpan, RowSpan, merge
+from ..lake.positions import EdgePartition, Positions, edge_app_id, kafka_app_id
 from .addresses import Addresses, Run
 
 
@@ -29,13 +30,13 @@ class _Account:
 
 
 class Ledger:
-    """`position` looks up the table's committed position of an application, None where it has none."""
+    """`positions`: those that the table has committed."""
 
-    def __init__(self, cluster: str, position: Callable[[str], int | None]) -> None:
+    def __init__(self, cluster: str, positions: Positions) -> None:
         self._cluster = cluster
-        self._position = position
+        self._positions = positions
         self._accounts: dict[TopicPartition, _Account] = {}
-        self._next: dict[EdgePartition, int] = {}
+        self._covered: dict[EdgePartition, Coverage] = {}
         self._ranges: dict[EdgePartition, list[tuple[int, int]]] = {}
         self._dead: dict[EdgePartition, int] = {}
 
@@ -79,33 +80,36 @@ class Ledger:
         place, offset = addresses.place[start:end], addresses.offset[start:end]
         count = end - start
         if place.count(place[0]) == count and offset == list(range(offset[0], offset[0] + count)):
-            where = addresses.places[place[0]]
-            if offset[0] >= self._next_of(where):
-                self._extend(where, offset[0], offset[-1])
+            where, label = addresses.places[place[0]], addresses.label_of(start)
+            if self._covered_of(where).is_free(offset[0], offset[-1]) and (
+                addresses.label is None or label == addresses.label_of(end - 1)
+            ):
+                self._extend(where, offset[0], offset[-1], label)
                 return range(start, end)
         kept = []
         for row in range(count):
             where = addresses.places[place[row]]
-            if offset[row] >= self._next_of(where):
-                self._extend(where, offset[row], offset[row])
+            if offset[row] not in self._covered_of(where):
+                label = addresses.label_of(start + row)
+                self._extend(where, offset[row], offset[row], label)
                 kept.append(start + row)
         return kept
 
-    def _next_of(self, where: EdgePartition) -> int:
-        found = self._next.get(where)
+    def _covered_of(self, where: EdgePartition) -> Coverage:
+        found = self._covered.get(where)
         if found is None:
             # Kafka's own offsets cannot come twice: the reading's position sees to it
-            found = (self._position(edge_app_id(where)) or 0) if where.edge else 0
-            self._next[where] = found
+            found = self._positions.coverage(where) if where.edge else Coverage()
+            self._covered[where] = found
         return found
 
-    def _extend(self, where: EdgePartition, first: int, last: int) -> None:
+    def _extend(self, where: EdgePartition, first: int, last: int, label: int) -> None:
         ranges = self._ranges.setdefault(where, [])
         if ranges and ranges[-1][1] + 1 == first:
             ranges[-1] = (ranges[-1][0], last)
         else:
             ranges.append((first, last))
-        self._next[where] = last + 1
+        self._covered[where].add(label, last + 1)
 
     def bury(self, where: EdgePartition) -> None:
         """One dead letter among its rows."""
@@ -120,7 +124,7 @@ class Ledger:
                 log=where.log,
                 stream=where.stream,
                 partition=where.partition,
-                ranges=ranges,
+                ranges=merge(ranges),
                 dead=self._dead.get(where, 0),
             )
             for where, ranges in self._ranges.items()
@@ -149,5 +153,9 @@ class Ledger:
             for tp, account in sorted(self._accounts.items())
             if account.next > account.first
         ]
-        moved += [(edge_app_id(w), self._next[w]) for w in self._ranges if w.edge]
+        for where in self._ranges:
+            for first, after in self._covered[where] if where.edge else ():
+                app_id = edge_app_id(where, first)
+                if self._positions.position(app_id) != after:
+                    moved.append((app_id, after))
         return [Txn(app_id=name, version=next_, last_updated=now_ms) for name, next_ in moved]

@@ -25,7 +25,7 @@ from ...core.objectstore import ObjectStore, join
 from ...core.record import TopicPartition
 from ..lake.delta import DeltaLog, Draft, Metadata, Overtaken
 from ..lake.offload import Offload, in_thread
-from ..lake.positions import kafka_app_id, parse_kafka
+from ..lake.positions import Positions, kafka_app_id, parse_kafka
 from .building import Built, build
 from .columns import PARTITION_COLUMNS, Columns
 from .ledger import Ledger
@@ -128,11 +128,15 @@ class Table:
         assert self._decoder is not None, "opened"
         return build(
             fetched,
-            ledger=Ledger(self._cluster, self.delta.snapshot.position),
+            ledger=Ledger(self._cluster, self._positions()),
             decoder=self._decoder,
             now_ms=self._clock.wall_ms(),
             zstd_level=self._settings.zstd_level,
         )
+
+    def _positions(self) -> Positions:
+        txns = self.delta.snapshot.txns
+        return Positions({app_id: txn.version for app_id, txn in txns.items()})
 
     def _draft(self, built: Built) -> Draft:
         return Draft(
@@ -174,6 +178,7 @@ class Table:
         if not self.delta.checkpoint_due:
             return
         try:
+            self.delta.snapshot.forget(self._positions().absorbed())
             await self.delta.write_checkpoint()
         except (Unavailable, Unknown) as error:
             _log.warning("checkpoint not written", table=self._place, error=str(error))

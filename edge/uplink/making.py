@@ -15,9 +15,9 @@ from .cluster import Address
 from .cursor import CursorStore
 from .dialing import dialer
 from .feeding import UplinkJournal
+from .parts import OnRefused
 from .settings import UplinkSettings
 from .shaping import Shaper
-from .steward import OnRefused
 from .uplink import Uplink
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from ....core.errors import Corrupt
 from .add import Add
 from .commit import Commit
@@ -56,6 +58,11 @@ class Snapshot:
         self.__init__(self.table)  # type: ignore[misc]
         self._fold(state)
         self.version = version
+
+    def forget(self, app_ids: Iterable[str]) -> None:
+        """Positions that nobody needs any more: Delta lets transaction identifiers expire."""
+        for app_id in app_ids:
+            del self.txns[app_id]
 
     def state(self, *, now_ms: int) -> Commit:
         """All that a checkpoint must hold; tombstones only as long as a vacuum may need them."""

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from headwater.cloud.lake.lineage import KafkaSpan, kafka_spans, row_spans
+from headwater.cloud.lake.positions import Positions
 from headwater.cloud.sink import building
 from headwater.cloud.sink.building import CHUNK_ROWS, Built, build
 from headwater.cloud.sink.columns import Columns
@@ -35,7 +36,7 @@ def built(
 ) -> Built:
     return build(
         [Fetched(TP, offset, b"".join(batches), aborted)],
-        ledger=Ledger("c", lambda _: None),
+        ledger=Ledger("c", Positions({})),
         decoder=PayloadDecoder(Columns(columns_max=200), payload_format=PayloadFormat.AUTO),
         now_ms=now_ms,
         zstd_level=3,
@@ -223,7 +224,7 @@ def test_what_is_too_much_for_one_commit_is_left_for_the_next(
     while left:
         made = building.build(
             left,
-            ledger=Ledger("c", lambda _: None),
+            ledger=Ledger("c", Positions({})),
             decoder=PayloadDecoder(Columns(columns_max=200), payload_format=PayloadFormat.TEXT),
             now_ms=NOON,
             zstd_level=3,
