@@ -343,8 +343,12 @@ def _report_recovery(edge: Edge) -> None:
     if report.losses:
         edge.gaps.declare(report.losses, GapReason.DAMAGE)
     if report.volatile:
-        sent = {} if edge.uplink is None else edge.uplink.progress
-        edge.gaps.declare(without_sent(report.volatile, sent), GapReason.VOLATILE)
+        edge.gaps.declare(_lost(edge, report.volatile), GapReason.VOLATILE)
+
+
+def _lost(edge: Edge, losses: Sequence[Loss]) -> Sequence[Loss]:
+    """A live lane may have sent what lies above what was sent without a break."""
+    return losses if edge.uplink is None else without_sent(losses, edge.uplink.unsent)
 
 
 def _announce(edge: Edge, manager: ServiceManager) -> None:
@@ -386,7 +390,7 @@ async def _keep_retention(edge: Edge) -> None:
     due = 0.0
 
     def declare(losses: Sequence[Loss]) -> None:
-        edge.gaps.declare(losses, GapReason.RETENTION)
+        edge.gaps.declare(_lost(edge, losses), GapReason.RETENTION)
 
     while True:
         now = clock.monotonic()

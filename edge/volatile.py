@@ -7,7 +7,7 @@ until something is acknowledged again. Without an uplink that is always so. Know
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from ..core.clock import Clock
 from ..core.journal.files.journal import FileJournal
@@ -48,7 +48,13 @@ class Tails:
         return spilled
 
 
-def without_sent(losses: Sequence[Loss], sent: Mapping[TopicPartition, int]) -> list[Loss]:
-    """What the cloud has is not lost, although it is not here."""
-    clipped = [loss._replace(first=max(loss.first, sent.get(loss.partition, 0))) for loss in losses]
-    return [loss for loss in clipped if loss.first <= loss.last]
+Unsent = Callable[[TopicPartition, int, int], Sequence[tuple[int, int]]]
+
+
+def without_sent(losses: Sequence[Loss], unsent: Unsent) -> list[Loss]:
+    """What the cloud has is not lost, although it is not here. `unsent`: of offsets, both included, what it has not."""
+    return [
+        loss._replace(first=first, last=last)
+        for loss in losses
+        for first, last in unsent(loss.partition, loss.first, loss.last)
+    ]

@@ -19,11 +19,17 @@ watermark. What DescribeProducers shows stands in the leader's log but may not b
 undo it), so it moves `position` and not `acked`, which retention at the edge trusts, and is read back before more is sent.
 A copy of a request on a connection that broke may land for a while; no new era begins before that time is over.
 
+*Live data beside the backlog.* A partition's offsets may be covered by several ranges, each with its own era and cursor, so
+that after an outage live data do not wait for history. A record says by a label in which range it was sent, and so what
+lies before it: `ranges.py` has the theory and what happens at each failure.
+
 *Which cluster.* A cursor belongs to a cluster id. A cluster never met before is sent everything that is still held, under
 a fresh producer id: loss cannot be undone, a duplicate can be seen by its address and the lake's sink drops it. Cursors of
 the last four clusters are kept, so that going back resumes where that cluster stood.
 
-    partition.py   what one partition does next; sans-I/O              verdicts.py  what an answer says about the data
+    ranges.py      live data beside the backlog; sans-I/O              lanes.py     the same with cutters and timers
+    partition.py   what one range does next; sans-I/O                  turns.py     which lane sends next
+    patience.py    when something counts as over                       verdicts.py  what an answer says about the data
     supply.py      a batch on its way                                  evidence.py  what is known about the cloud
     cutting.py     journal commits into batches of another cut         cursor.py    what must survive, in one small file
     placement.py   which cloud partition, which producer id            readback.py  finding own addresses in the cloud
@@ -38,9 +44,8 @@ the last four clusters are kept, so that going back resumes where that cluster s
 
 from .cursor import CursorStore
 from .dialing import dialer
-from .metrics import UplinkMetrics
 from .settings import UplinkSettings
 from .status import UplinkStatus
 from .uplink import Uplink
 
-__all__ = ["CursorStore", "Uplink", "UplinkMetrics", "UplinkSettings", "UplinkStatus", "dialer"]
+__all__ = ["CursorStore", "Uplink", "UplinkSettings", "UplinkStatus", "dialer"]

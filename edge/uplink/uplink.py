@@ -75,7 +75,8 @@ class Uplink:
         self._partitions: dict[TopicPartition, PartitionLanes] = {}
         self._lanes_of: str | None = None
         self._budget = Budget(settings.memory_bytes_max)
-        self._progress = _last_known(store)
+        self._known = _last_known(store)
+        self._progress = _contiguous(self._known)
         self._state = LinkState.STOPPED
         self._session: Session | None = None
         self._last_error = "; ".join(store.damaged)
@@ -193,7 +194,8 @@ class Uplink:
         for partition in self._partitions.values():
             partition.stop()
         self._partitions = {}
-        self._progress = _last_known(self._store)
+        self._known = _last_known(self._store)
+        self._progress = _contiguous(self._known)
 
     def _acked(self, partition: PartitionLanes) -> None:
         self._progress[partition.route.source] = partition.ranges.progress
@@ -201,10 +203,8 @@ class Uplink:
     def unsent(self, source: TopicPartition, first: int, last: int) -> list[tuple[int, int]]:
         """Of `first` to `last`, both included, those that are not in the cloud for good: a live lane may be ahead."""
         partition = self._partitions.get(source)
-        acknowledged = [(0, self._progress.get(source, 0))]
-        if partition is not None:
-            acknowledged += partition.ranges.acknowledged
-        return unsent(acknowledged, first, last)
+        known = self._known.get(source, []) if partition is None else partition.ranges.acknowledged
+        return unsent(known, first, last)
 
     def _report(self, reason: str) -> None:
         if reason != self._last_error:
@@ -270,14 +270,21 @@ class Uplink:
         )
 
 
-def _last_known(store: CursorStore) -> dict[TopicPartition, int]:
-    """What the cluster used last had acknowledged, until it is met again."""
+def _last_known(store: CursorStore) -> dict[TopicPartition, list[tuple[int, int]]]:
+    """What the cluster used last had acknowledged, as [first, next), until it is met again."""
     clusters = store.cursors.clusters.values()
     last = max(clusters, key=lambda cluster: cluster.used, default=None)
     if last is None:
         return {}
+    sources = [
+        TopicPartition(stream, number)
+        for stream, numbers in last.streams.items()
+        for number in numbers
+    ]
     return {
-        TopicPartition(stream, partition): cursor.acked
-        for stream, partitions in last.streams.items()
-        for partition, cursor in partitions.items()
+        source: [(cursor.origin, cursor.acked) for cursor in last.get(source)] for source in sources
     }
+
+
+def _contiguous(known: Mapping[TopicPartition, list[tuple[int, int]]]) -> dict[TopicPartition, int]:
+    return {source: ranges[0][1] for source, ranges in known.items()}

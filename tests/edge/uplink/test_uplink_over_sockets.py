@@ -15,7 +15,7 @@ from headwater.core.disk import SystemDisk
 from headwater.core.journal.files import FileJournal, FileJournalSettings
 from headwater.core.record import LOG_HEADER, Record, TopicPartition
 from headwater.core.units import ByteSize
-from headwater.edge.uplink import UplinkMetrics
+from headwater.edge.uplink.metrics import UplinkMetrics
 from tests.cloud.broker.running import run, started
 
 from .against import BROKERS, against
