@@ -106,7 +106,7 @@ def test_plain_is_sent_where_the_broker_cannot_read_zstd() -> None:
 
 
 def test_a_cut_ends_where_another_range_begins() -> None:
-    cutter = _cutter()
+    cutter = _cutter(bytes_max=10_000)
     cutter.restart(0)
     cutter.end_at(7)
     cutter.feed([_commit(0, 5), _commit(5, 5), _commit(10, 5)], 0.0)
