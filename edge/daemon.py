@@ -30,13 +30,10 @@ from ..core.disk import Disk, SystemDisk
 from ..core.errors import HeadwaterError, Misconfigured, Unavailable
 from ..core.gap import GapReason
 from ..core.journal.files.committer import Committer
-from ..core.journal.files.early import EarlyRule
 from ..core.journal.files.journal import FileJournal
-from ..core.journal.files.settings import StreamRetention
-from ..core.journal.files.settings import WhenFull as JournalWhenFull
 from ..core.journal.files.shelf import Loss
 from ..core.notify import ServiceManager
-from ..core.record import TIME_STREAM, check_name
+from ..core.record import check_name
 from ..hardware.clock import ClockReader
 from ..hardware.flash import FlashReader
 from ..hardware.sysroot import SysRoot
@@ -49,14 +46,16 @@ from .gaps import GapLedger
 from .keeping import Keeping
 from .reloading import Reloading
 from .room import Room
+from .rules import early_rules, retention_rules
 from .settings import EdgeSettings
-from .streams import Durability, StreamTable, WhenFull
+from .streams import StreamTable
 from .timekeeping import Anchoring, make_timekeeper
-from .visits import CONNECTIONS_STREAM, Visits
+from .visits import Visits
 from .volatile import TURN_S, Tails, without_sent
 from .wear.wear import Wear
 
 if TYPE_CHECKING:
+    from .sources.upstream import MqttSource
     from .uplink.uplink import Uplink
 
 _log = structlog.get_logger("edge")
@@ -99,6 +98,7 @@ class Edge:
         self.gaps = GapLedger(journal, committer, edge=name, clock=outside.clock)
         self.uplink: Uplink | None = None
         self.keeping: Keeping | None = None
+        self.sources: Sequence[MqttSource] = ()
         self.wear: Wear | None = None
         self.http: tuple[str, int] | None = None
 
@@ -169,6 +169,7 @@ async def _serve(
             tasks.append(group.create_task(edge.uplink.run(), name="uplink"))
         if edge.keeping is not None:
             tasks.append(group.create_task(edge.keeping.run(), name="state"))
+        tasks.extend(group.create_task(source.run(), name="source") for source in edge.sources)
         if manager.watchdog_s is not None:
             tasks.append(group.create_task(_watchdog(edge, manager), name="watchdog"))
         _announce(edge, manager)
@@ -224,7 +225,6 @@ async def open_edge(
         name = settings.name or _host_name()
         anchoring = Anchoring(keeper, journal, committer, edge=name, settings=settings.time)
         anchoring.start()
-        journal.on_sealed = anchoring.sealed
         stack.callback(anchoring.stop)
         edge = Edge(
             settings,
@@ -238,6 +238,7 @@ async def open_edge(
         )
         edge.wear = make_wear(edge)
         stack.callback(edge.wear.save)
+        edge.sources = _make_sources(edge)
         if settings.bootstrap:
             edge.uplink = _make_uplink(edge, table)
         keeping.restore(broker)
@@ -282,6 +283,21 @@ def make_wear(edge: Edge) -> Wear:
     )
 
 
+def _make_sources(edge: Edge) -> Sequence[MqttSource]:
+    if not edge.settings.sources.mqtt:
+        return ()  # an edge without sources carries no paho in its memory
+    from .sources.making import make_sources
+
+    return make_sources(
+        edge.settings.sources,
+        edge.broker,
+        edge=edge.name,
+        log_id=edge.journal.log_id,
+        known=edge.anchoring.keeper,
+        rng=edge.outside.rng,
+    )
+
+
 def _make_uplink(edge: Edge, table: StreamTable) -> Uplink:
     # only now: an edge without an uplink carries no Kafka protocol in its memory
     from .uplink.making import Surroundings, make_uplink
@@ -321,6 +337,10 @@ async def _open_admin(edge: Edge, stack: AsyncExitStack, address: tuple[str, int
 
         UplinkMetrics(edge.uplink, registry)
         LinkMetrics(edge.uplink, registry)
+    if edge.sources:
+        from .sources.metrics import SourceMetrics
+
+        SourceMetrics(edge.sources, registry)
     from .status import Reporter, write_url
 
     reporter = Reporter(edge)
@@ -413,37 +433,6 @@ async def _keep_retention(edge: Edge) -> None:
             except HeadwaterError as error:
                 _log.warning("retention postponed", reason=str(error))
         is_short = await room.short(FULL_CHECK_S)
-
-
-def early_rules(table: StreamTable) -> dict[str, EarlyRule]:
-    """The streams that do not wait for the disk."""
-    return {
-        stream.name: EarlyRule(
-            float(stream.settings.interval),
-            int(stream.settings.memory_bytes) // stream.partitions
-            if stream.settings.durability is Durability.MEMORY
-            else None,
-        )
-        for stream in table.streams.values()
-        if stream.settings.durability is not Durability.SYNC
-    }
-
-
-def retention_rules(table: StreamTable) -> dict[str, StreamRetention]:
-    """The streams' settings in the journal's words. Our own records give way: they must not keep a log full."""
-    giving_way = StreamRetention(when_full=JournalWhenFull.DROP_OLDEST)
-    return {TIME_STREAM: giving_way, CONNECTIONS_STREAM: giving_way} | {
-        stream.name: StreamRetention(
-            bytes_max=stream.settings.retention.bytes,
-            age_max=stream.settings.retention.age,
-            when_full=(
-                JournalWhenFull.DROP_OLDEST
-                if stream.settings.when_full is WhenFull.DROP_OLDEST
-                else JournalWhenFull.REFUSE
-            ),
-        )
-        for stream in table.streams.values()
-    }
 
 
 async def _keep_volatile(edge: Edge) -> None:

@@ -17,6 +17,7 @@ from ..core.units import Duration
 from .broker.access.settings import AccessSettings
 from .broker.listening.settings import ListenerSettings, check_listeners
 from .broker.settings import MqttSettings
+from .sources.settings import SourcesSettings
 from .streams import StreamSettings, StreamTable
 from .timekeeping import TimeSettings
 from .uplink.settings import UplinkSettings
@@ -66,6 +67,7 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     journal: FileJournalSettings = FileJournalSettings()
     wear: WearSettings = WearSettings()
     time: TimeSettings = TimeSettings()
+    sources: SourcesSettings = SourcesSettings()
     uplink_options: UplinkSettings = UplinkSettings()
 
     def check(self) -> StreamTable:
@@ -77,6 +79,7 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
                 raise Misconfigured(f"edge.name: {error}") from None
         self.mqtt_limits.check()
         self.wear.check()
+        self.sources.check()
         if self.bootstrap:
             self.uplink_options.sasl.check("edge.uplink_options.sasl", is_tls=self.uplink_is_tls)
         optional_address(self.mqtt, key="edge.mqtt")

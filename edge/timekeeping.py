@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
@@ -48,6 +49,7 @@ class TimedJournal(Protocol):
     """What is needed of the journal."""
 
     stamp: Stamp
+    on_sealed: Callable[[], None] | None
 
     @property
     def log_id(self) -> str: ...
@@ -106,6 +108,7 @@ class Anchoring:
             self.keeper.raise_floor(seen_ms=seen_ms, known_ms=known_ms)
         else:
             self.keeper.raise_floor()
+        self._journal.on_sealed = self.sealed
         self._write(AnchorReason.START)
 
     def look(self) -> None:

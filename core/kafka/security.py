@@ -77,12 +77,21 @@ class TlsDialer:
             raise Unavailable(f"broker {host}:{port}: {self._explain(error)}") from error
         if not is_dated:
             try:
-                self._check_dates(transport)
+                self._check_dates(transport.get_extra_info("ssl_object"))
             except Refused as error:
                 transport.abort()
                 raise Unavailable(f"broker {host}:{port}: {error}") from None
         keep_alive(transport, idle_s=self._keepalive_s, timeout_s=self._timeout_s)
         return transport
+
+    def context(self) -> ssl.SSLContext:
+        """For a connection that somebody else makes; `check` afterwards. Reads files. Raises Refused."""
+        return self._context(self._known is None or self._known.trusted)
+
+    def check(self, connection: object) -> None:
+        """After the handshake: the dates, where OpenSSL did not look at them. Raises Refused."""
+        if self._known is not None and not self._known.trusted:
+            self._check_dates(connection)
 
     # -- files -------------------------------------------------------------------------------------------------------
 
@@ -134,11 +143,11 @@ class TlsDialer:
 
     # -- dates -------------------------------------------------------------------------------------------------------
 
-    def _check_dates(self, transport: asyncio.Transport) -> None:
+    def _check_dates(self, connection: object) -> None:
         """Raises Refused where something of the peer's chain had expired before the floor."""
         assert self._known is not None, "else OpenSSL looked at the dates"
         floor_ms = self._known.floor_ms
-        for certificate in verified_chain(transport):
+        for certificate in verified_chain(connection):
             if certificate.not_after_ms < floor_ms:
                 raise Refused(
                     f"certificate {certificate} expired before {day_of(floor_ms)}, "
@@ -169,15 +178,15 @@ class TlsDialer:
         return f"{reason}, after TLS: it may not accept {self._tls.certificate}, {self.own}"
 
 
-def verified_chain(transport: asyncio.Transport) -> list[Certificate]:
+def verified_chain(connection: object) -> list[Certificate]:
     """The peer's chain as OpenSSL verified it, leaf first."""
-    connection = transport.get_extra_info("ssl_object")
     # public from Python 3.13 on; until then one level down, where it has been since 3.10
     inner = getattr(connection, "_sslobj", None)
     for holder in (connection, inner):
         chain = getattr(holder, "get_verified_chain", None)
         if chain is not None:
             return [from_der(_der(certificate)) for certificate in chain()]
+    assert isinstance(connection, (ssl.SSLObject, ssl.SSLSocket))
     leaf = connection.getpeercert(binary_form=True)
     return [from_der(leaf)] if leaf else []
 

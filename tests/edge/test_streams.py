@@ -13,7 +13,7 @@ from headwater.core.errors import Misconfigured
 from headwater.core.journal.files.settings import WhenFull as JournalWhenFull
 from headwater.core.record import TopicPartition
 from headwater.core.units import Duration
-from headwater.edge.daemon import retention_rules
+from headwater.edge.rules import retention_rules
 from headwater.edge.settings import EdgeSettings
 from headwater.edge.streams import Stream, StreamSettings, StreamTable, WhenFull
 
