@@ -73,6 +73,15 @@ def test_settings_are_shown_with_their_origin(
     assert "# default" in shown
 
 
+def test_an_edge_open_to_anybody_by_mistake_does_not_start(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["edge", "--data-dir", str(tmp_path), "--mqtt", "0.0.0.0:0", "--http", "none"]
+    assert main(arguments) == 78
+    assert "anonymous = true" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_example_file_is_that_of_the_settings_and_loads(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

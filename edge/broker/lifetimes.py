@@ -218,6 +218,9 @@ class Lifetimes:
         broker = self._broker
         for session in broker.sessions.values():
             session.rights = broker.rights(session.user, session.client_id)
+            session.outbound.filters_generation += (
+                1  # what it remembers of topics is of the old rules
+            )
             client = session.link
             if isinstance(client, Client):
                 client.use(self._router.routes(session.client_id, session.rights))

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ....core.errors import Misconfigured
 from ...mqtt.packets import Connect
@@ -20,9 +21,11 @@ from ...mqtt.reasons import Reason, Violation
 from ..listening.door import Visitor
 from .aclfile import parse_rules
 from .checking import Busy, Checker
-from .passwords import Passwords, parse_passwords
 from .rules import Rights, Rules
 from .settings import AccessSettings
+
+if TYPE_CHECKING:
+    from .passwords import Passwords
 
 Later = Callable[[Violation | None], None]
 
@@ -42,6 +45,8 @@ class Access:
         passwords: Passwords | None = None
         rules: Rules | None = None
         if settings.password_file:
+            from .passwords import Passwords, parse_passwords
+
             text = _read(settings.password_file, "edge.access.password_file")
             passwords = Passwords(parse_passwords(text, source=settings.password_file))
         if settings.acl_file:

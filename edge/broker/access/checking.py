@@ -15,9 +15,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 from ....core.clock import Clock
-from .passwords import Passwords, verified
+
+if TYPE_CHECKING:
+    from .passwords import Passwords
 
 Post = Callable[[Callable[[], None]], object]
 Done = Callable[[bool], None]
@@ -73,6 +76,7 @@ class Checker:
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="passwords")
         stranger = passwords.stranger
+        from .passwords import verified
 
         def verify() -> None:
             answer = False
