@@ -40,12 +40,6 @@ the last four clusters are kept, so that going back resumes where that cluster s
     dialing.py     TLS, SASL, keep-alive
     metering.py    what all connections cost on the wire               limits.py, windows.py   settings of shaping
     status.py      what an operator sees                               metrics.py   ... and Prometheus
+
+This package imports nothing by itself: the settings are read by every edge, the Kafka protocol only by those with an uplink.
 """
-
-from .cursor import CursorStore
-from .dialing import dialer
-from .settings import UplinkSettings
-from .status import UplinkStatus
-from .uplink import Uplink
-
-__all__ = ["CursorStore", "Uplink", "UplinkSettings", "UplinkStatus", "dialer"]

@@ -20,10 +20,14 @@ from headwater.core.kafka.schema import Message, Request
 from headwater.core.kafka.wire import WireCount
 from headwater.core.record import ADDRESS_HEADER, RANGE_HEADER, Record, StoredRecord, TopicPartition
 from headwater.core.units import Duration
-from headwater.edge.uplink import CursorStore, Uplink, UplinkSettings, UplinkStatus, dialer
 from headwater.edge.uplink.books import Books
 from headwater.edge.uplink.cluster import Cluster, Connection, Dialer
+from headwater.edge.uplink.cursor import CursorStore
+from headwater.edge.uplink.dialing import dialer
 from headwater.edge.uplink.feeding import UplinkJournal
+from headwater.edge.uplink.settings import UplinkSettings
+from headwater.edge.uplink.status import UplinkStatus
+from headwater.edge.uplink.uplink import Uplink
 
 R = TypeVar("R", bound=Message)
 LOG = "00112233aabbccdd"

@@ -11,13 +11,13 @@ from prometheus_client import CollectorRegistry, generate_latest
 from headwater.core.clock import SystemClock
 from headwater.core.record import TopicPartition
 from headwater.core.units import ByteSize
-from headwater.edge.uplink import Uplink
 from headwater.edge.uplink.books import Books
 from headwater.edge.uplink.limits import LinkClass, ShapingSettings
 from headwater.edge.uplink.linkmetrics import LinkMetrics
 from headwater.edge.uplink.overview import LinkOverview
 from headwater.edge.uplink.shaping import Shaper
 from headwater.edge.uplink.status import LinkState
+from headwater.edge.uplink.uplink import Uplink
 from tests.cloud.broker.running import run, started
 
 from .river import River

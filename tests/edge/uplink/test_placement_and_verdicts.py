@@ -7,8 +7,8 @@ import pytest
 from headwater.core.errors import Misconfigured
 from headwater.core.kafka.errors import ErrorCode
 from headwater.core.units import ByteSize
-from headwater.edge.uplink import UplinkSettings
 from headwater.edge.uplink.placement import place
+from headwater.edge.uplink.settings import UplinkSettings
 from headwater.edge.uplink.verdicts import Verdict, verdict
 
 

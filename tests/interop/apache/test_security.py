@@ -20,8 +20,8 @@ from headwater.core.kafka.credentials import SaslMechanism, SaslSettings, TlsSet
 from headwater.core.kafka.messages import MetadataRequest
 from headwater.core.record import TopicPartition
 from headwater.core.secret import Secret
-from headwater.edge.uplink import dialer
 from headwater.edge.uplink.cluster import Dialer
+from headwater.edge.uplink.dialing import dialer
 from tests.authority import Authority
 from tests.edge.uplink.river import River, addresses, settings
 
