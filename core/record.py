@@ -29,6 +29,9 @@ GAPS_STREAM = "_gaps"
 # The stream of clock anchors, JSON as well: see core/anchor.py.
 TIME_STREAM = "_time"
 
+# Summaries of a stream's records that had to go (core/journal/files/thinning.py) are records of a stream of this name.
+THINNED_SUFFIX = ".thinned"
+
 # Kafka's rule for topic names (org.apache.kafka.common.internals.Topic): a stream is a topic.
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,249}\Z")
 

@@ -46,7 +46,7 @@ from .gaps import GapLedger
 from .keeping import Keeping
 from .reloading import Reloading
 from .room import Room
-from .rules import early_rules, retention_rules
+from .rules import early_rules, gap_reason, retention_rules
 from .settings import EdgeSettings
 from .streams import StreamTable
 from .timekeeping import Anchoring, make_timekeeper
@@ -410,7 +410,8 @@ async def _keep_retention(edge: Edge) -> None:
     due = 0.0
 
     def declare(losses: Sequence[Loss]) -> None:
-        edge.gaps.declare(_lost(edge, losses), GapReason.RETENTION)
+        for loss in _lost(edge, losses):
+            edge.gaps.declare([loss], gap_reason(rules, loss))
 
     while True:
         now = clock.monotonic()

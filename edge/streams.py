@@ -22,7 +22,13 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from ..core.errors import Misconfigured, Refused
-from ..core.record import TOPIC_HEADER, Headers, TopicPartition, check_name
+from ..core.record import (
+    THINNED_SUFFIX,
+    TOPIC_HEADER,
+    Headers,
+    TopicPartition,
+    check_name,
+)
 from ..core.units import KIB, MIB, ByteSize, Duration
 from .mqtt.reasons import Violation
 from .mqtt.topics import SHARED_PREFIX, check_topic_filter, matches
@@ -36,6 +42,7 @@ class WhenFull(enum.Enum):
 
     REFUSE = "refuse"  # the new: publishes go unacknowledged or are refused, nothing unsent is lost
     DROP_OLDEST = "drop-oldest"  # the old: gone with a gap record, sent or not
+    THIN_OLDEST = "thin-oldest"  # the old: gone with a gap record, their numbers summarised in the stream NAME.thinned
 
 
 class Durability(enum.Enum):
@@ -76,8 +83,11 @@ class StreamSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     a second; half full it is written, so that a link that is slow costs flash and not readings."""
     when_full: WhenFull = WhenFull.REFUSE
     """Refuse: what was acknowledged is never given up unless the owner said so."""
+    thin_interval: Duration = Duration(60)
+    """Of thin-oldest: min, max, mean and count of each number in JSON payloads, by key, for each such span or longer."""
     priority: int = 4
-    """0 (last) to 9 (first): who is sent first when the link is slow; the middle, so that both sides have room."""
+    """0 (last) to 9 (first): who is sent first when the link is slow, and who gives way last when the log is full; the
+    middle, so that both sides have room."""
 
 
 _FIELD = re.compile(r"\{([^{}]*)\}")
@@ -99,6 +109,12 @@ class Stream:
             self.filters = [check_topic_filter(each) for each in settings.filters]
         except (Refused, Violation) as error:
             raise Misconfigured(f"stream {settings.name!r}: {error}") from None
+        if settings.name.endswith(THINNED_SUFFIX):
+            raise Misconfigured(
+                f"stream {settings.name!r}: names that end with {THINNED_SUFFIX} are for summaries"
+            )
+        if not 1 <= settings.thin_interval <= 31 * 86_400:
+            raise Misconfigured(f"stream {settings.name!r}: thin_interval must be 1s to 31d")
         if settings.name.startswith("_"):
             raise Misconfigured(f"stream {settings.name!r}: names that begin with _ are ours")
         if any(each.startswith(SHARED_PREFIX) for each in self.filters):

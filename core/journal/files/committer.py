@@ -18,6 +18,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TypeVar
 
 import structlog
@@ -26,13 +27,14 @@ from ...backoff import Backoff
 from ...clock import Clock
 from ...errors import Closed, Unavailable
 from ...gap import GAPS_PARTITION
-from ...record import TopicPartition
+from ...record import Record, TopicPartition
 from .carrying import carried
 from .diskthread import DiskThread
 from .journal import FileJournal
 from .retention import carry_out, plan
-from .settings import StreamRetention
+from .settings import StreamRetention, WhenFull
 from .shelf import Loss
+from .thinning import thinned, thinned_partition
 from .writing import Commit
 
 _log = structlog.get_logger()
@@ -139,12 +141,30 @@ class Committer:
             for record in await self.run(lambda: carried(journal, first, end, now_ms=now_ms)):
                 journal.append(GAPS_PARTITION, record)
         if agreed.losses:
+            summaries = await self._thin(agreed.losses, rules)
+            for partition, record in summaries:
+                journal.append(partition, record)
             declare(agreed.losses)
             await self.wait_durable(journal.open_commit)
         if agreed:
             await self.run(lambda: carry_out(journal, agreed))
         journal.update_full()
         return agreed.losses
+
+    async def _thin(
+        self, losses: Sequence[Loss], rules: Mapping[str, StreamRetention]
+    ) -> list[tuple[TopicPartition, Record]]:
+        """What is to be appended in place of records that go."""
+        found: list[tuple[TopicPartition, Record]] = []
+        for loss in losses:
+            rule = rules.get(loss.partition.topic)
+            if rule is not None and rule.when_full is WhenFull.THIN_OLDEST:
+                work = partial(
+                    thinned, self._journal, loss, interval_ms=int(rule.thin_interval * 1000)
+                )
+                target = thinned_partition(loss.partition)
+                found += [(target, record) for record in await self.run(work)]
+        return found
 
     async def close(self) -> None:
         """Commit what is pending, then end. Raises Unavailable where the disk refused: it was never acknowledged, but

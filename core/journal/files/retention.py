@@ -6,10 +6,11 @@
 Rules, in this order, each per stream (`StreamRetention`):
   age     segments whose newest commit is older than `age_max`, by the edge's clock
   bytes   the oldest segments of the stream beyond `bytes_max`
-  total   the oldest segments while the journal is above its limit, or the disk is nearly full
-With an uplink (`sent` given) what was sent may always go. What was not goes only where the stream says `drop_oldest`;
-otherwise it stays, and when the journal is full new records are refused. Without an uplink (`sent` None) age and
-bytes apply as they stand, as in any log, and only the total limit asks the stream's policy.
+  total   the oldest segments while the journal is above its limit, or the disk is nearly full: first those in which only
+          streams of the lowest priority have unsent records, then those of the next
+With an uplink (`sent` given) what was sent may always go. What was not goes only where the stream says `drop_oldest` or
+`thin_oldest` (thinning.py); otherwise it stays, and when the journal is full new records are refused. Without an uplink
+(`sent` None) age and bytes apply as they stand, as in any log, and only the total limit asks the stream's policy.
 Everything is counted in whole segments: a segment's file is free when no partition in it starts before its end.
 """
 
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import product
 
 from ...gap import GAPS_PARTITION
 from ...record import GAPS_STREAM, TopicPartition
@@ -173,7 +175,8 @@ class _Planner:
             target = end
             if self._sent is not None and rule.when_full is WhenFull.REFUSE:
                 target = min(target, self._sent.get(partition, 0))
-            self._give_up(partition, target, why, declared=self._sent is not None)
+            thin = rule.when_full is WhenFull.THIN_OLDEST
+            self._give_up(partition, target, why, declared=self._sent is not None or thin)
 
     def _start(self, partition: TopicPartition) -> int:
         return self._starts.get(partition, self._old.get(partition, 0))
@@ -212,15 +215,16 @@ class _Planner:
         # more than needed, so that the next rolls find room while this is carried out
         wanted = -(-above // segment) + HEADROOM_SEGMENTS - len(self._plan.segments)
         chosen = set(self._plan.segments)
-        # gap records are moved out of the way only when nothing else gives room
-        for carrying in (False, True):
+        # the lowest priority first; gap records are moved out of the way only when nothing else of it gives room
+        levels = sorted({self._rule(partition).priority for partition in self._old})
+        for level, carrying in product(levels, (False, True)):
             for index, sequence in enumerate(list(self._shelf.sequences)):
                 if wanted <= 0:
                     break
                 if sequence in chosen:
                     continue
                 footer = self._footer(index)
-                if self._droppable(footer, carrying=carrying):
+                if self._droppable(footer, level, carrying=carrying):
                     if carrying:
                         self._carry()
                     for partition, summary in footer.present():
@@ -241,20 +245,24 @@ class _Planner:
             self._plan.carry = (first, end)
             self._give_up(GAPS_PARTITION, end, "written again", declared=True)
 
-    def _droppable(self, footer: Footer, *, carrying: bool) -> bool:
+    def _rule(self, partition: TopicPartition) -> StreamRetention:
+        return self._rules.get(partition.topic, _DEFAULT)
+
+    def _droppable(self, footer: Footer, level: int, *, carrying: bool) -> bool:
         needed = self._journal.notes_needed_from
         if footer.totals.notes and needed is not None and footer.totals.last_commit >= needed:
             return False
         return all(
-            self._expendable(p, summary.end) or (carrying and p == GAPS_PARTITION)
+            self._expendable(p, summary.end, level) or (carrying and p == GAPS_PARTITION)
             for p, summary in footer.present()
         )
 
-    def _expendable(self, partition: TopicPartition, end: int) -> bool:
+    def _expendable(self, partition: TopicPartition, end: int, level: int) -> bool:
         if self._start(partition) >= end:
             return True
         if self._sent is not None and self._sent.get(partition, 0) >= end:
             return True
         if partition.topic == GAPS_STREAM:
             return False  # the account of losses is never lost, only written again
-        return self._rules.get(partition.topic, _DEFAULT).when_full is WhenFull.DROP_OLDEST
+        rule = self._rule(partition)
+        return rule.when_full is not WhenFull.REFUSE and rule.priority <= level

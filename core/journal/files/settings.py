@@ -15,6 +15,7 @@ BLOCK_BYTES = 4096
 class WhenFull(enum.StrEnum):
     REFUSE = "refuse"
     DROP_OLDEST = "drop_oldest"
+    THIN_OLDEST = "thin_oldest"
 
 
 class StreamRetention(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -26,7 +27,12 @@ class StreamRetention(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """Drop what arrived longer ago than this, by the edge's clock. None: no limit by age."""
     when_full: WhenFull = WhenFull.REFUSE
     """At a limit, with records that were not sent yet: refuse new ones (the default, because losing data is the
-    user's choice to make) or drop the oldest, leaving a gap record that reaches the lake."""
+    user's choice to make) or drop the oldest, leaving a gap record that reaches the lake; thinned, they leave summaries
+    too (thinning.py)."""
+    thin_interval: Duration = Duration(60)
+    """What one summary stands for, at least: a minute is what dashboards of months show."""
+    priority: int = 4
+    """Where the journal's own limit asks for room, streams of lower priority give way first."""
 
 
 class FileJournalSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

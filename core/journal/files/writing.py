@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, cast
 from ...batch import encode_batch
 from ...belief import NO_STAMP, Stamp
 from ...errors import Closed, Refused, Unavailable
-from ...record import GAPS_STREAM, Headers, TopicPartition
+from ...record import GAPS_STREAM, THINNED_SUFFIX, Headers, TopicPartition
 from ..reading import Position
 from .appender import Appender, PendingFrame, PlacedBatch
 from .frames import batch_entry, note_entry
@@ -127,7 +127,7 @@ class PartitionWriter:
         self.next_offset = end
         self._intake = intake
         self._records: list[RecordTuple] = []
-        self._exempt = partition.topic == GAPS_STREAM
+        self._exempt = partition.topic == GAPS_STREAM or partition.topic.endswith(THINNED_SUFFIX)
 
     def append(
         self, timestamp: int, key: bytes | None, value: bytes | None, headers: Headers = ()
@@ -165,7 +165,7 @@ class PartitionWriter:
             )
         if intake.closed:
             raise Closed(f"{self.partition}: {intake.refusing}")
-        # gap records are the account of what is dropped to make room: they are always taken
+        # gap records and summaries are the account of what is dropped to make room: they are always taken
         if intake.refusing is not None and not self._exempt:
             raise Unavailable(f"{self.partition}: {intake.refusing}")
 
