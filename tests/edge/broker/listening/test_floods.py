@@ -147,8 +147,16 @@ def test_who_publishes_too_fast_is_not_read_until_its_debt_is_paid_and_loses_not
     assert peer.transport.reading
     assert peer.client.visitor is not None
     assert peer.client.visitor.door.slowed == 1
-    peer.send_raw(burst(1))
     assert not peer.transport.closed
+    bench.sync()
+    bench.wait(2)  # what was saved up is a second's worth
+    peer.send_raw(burst(30))
+    assert len(bench.journal.stored) == 90
+    assert not peer.transport.reading, "also where the topic is known by now"
+    bench.wait(1.5)
+    assert not peer.transport.reading
+    bench.wait(1.0)
+    assert peer.transport.reading
 
 
 def test_silence_that_we_imposed_is_not_held_against_it() -> None:
