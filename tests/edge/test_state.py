@@ -1,0 +1,137 @@
+"""The state file: transactions, damage that costs itself alone, and a start that never refuses."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from headwater.core.disk import SystemDisk
+from headwater.core.errors import Unavailable
+from headwater.edge.broker.checkpoints import Changes, Meta, RetainedRow
+from headwater.edge.state import FILE, SqliteState
+
+META = Meta(log_id="00", covers=7, next_number=3)
+ROWS = Changes(
+    [(1, b"one"), (2, b"two")],
+    [
+        ("a", RetainedRow("a", b"payload", b"about")),
+        ("ü/\ud7ff", RetainedRow("ü/\ud7ff", b"", b"")),
+    ],
+    META,
+)
+
+
+def opened(path: Path) -> SqliteState:
+    return SqliteState(SystemDisk(), str(path / "state"))
+
+
+def everything(state: SqliteState) -> tuple[Meta | None, list[bytes], list[RetainedRow], list[str]]:
+    return state.meta(), list(state.sessions()), list(state.retained()), state.finish_reading()
+
+
+def written(path: Path, changes: Changes = ROWS) -> Path:
+    state = opened(path)
+    assert everything(state) == (None, [], [], [])
+    state.save(changes)
+    state.close()
+    return path / "state" / FILE
+
+
+def test_what_was_saved_is_read_back(tmp_path: Path) -> None:
+    written(tmp_path)
+    state = opened(tmp_path)
+    meta, sessions, retained, losses = everything(state)
+    assert (meta, sorted(sessions), losses) == (META, [b"one", b"two"], [])
+    assert sorted(retained) == sorted(row for _, row in ROWS.retained if row is not None)
+    state.save(Changes([(1, None), (2, b"again")], [("a", None)]))
+    state.close()
+    meta, sessions, retained, losses = everything(opened(tmp_path))
+    assert (meta, sessions, [row.topic for row in retained]) == (META, [b"again"], ["ü/\ud7ff"])
+
+
+def test_nothing_is_made_and_sqlite_is_not_loaded_where_there_is_nothing_to_keep(
+    tmp_path: Path,
+) -> None:
+    state = opened(tmp_path)
+    everything(state)
+    state.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_row_whose_bytes_changed_costs_itself_and_is_said(tmp_path: Path) -> None:
+    path = written(tmp_path)
+    data = path.read_bytes()
+    assert data.count(b"two") == 1
+    path.write_bytes(data.replace(b"two", b"tvo"))
+    state = opened(tmp_path)
+    meta, sessions, retained, losses = everything(state)
+    assert (meta, sessions, len(retained)) == (META, [b"one"], 2)
+    assert losses == [f"session 2: its row in {path} is damaged"]
+    assert state.must_rewrite
+
+
+@pytest.mark.parametrize(
+    "damage", [b"", b"this is no database at all" * 200, b"SQLite format 3\0" + bytes(4080)]
+)
+def test_a_file_that_cannot_be_read_is_put_aside_and_the_next_save_makes_a_new_one(
+    tmp_path: Path, damage: bytes
+) -> None:
+    path = written(tmp_path)
+    path.write_bytes(damage)
+    state = opened(tmp_path)
+    _, sessions, retained, losses = everything(state)
+    assert (sessions, retained) == ([], [])
+    if damage:
+        assert losses
+        assert any(".damaged-" in each.name for each in path.parent.iterdir())
+        assert state.must_rewrite
+    state.save(ROWS)
+    state.close()
+    assert everything(opened(tmp_path))[0] == META
+
+
+def test_any_damage_anywhere_is_survived(tmp_path: Path) -> None:
+    changes = Changes(
+        [(number, b"s%d" % number * 40) for number in range(1, 400)],
+        [(f"t/{n}", RetainedRow(f"t/{n}", b"p" * 90, b"about")) for n in range(400)],
+        META,
+    )
+    whole = written(tmp_path, changes).read_bytes()
+    for seed in range(60):
+        rng = random.Random(seed)
+        path = tmp_path / str(seed)
+        (path / "state").mkdir(parents=True)
+        data = bytearray(whole)
+        for _ in range(rng.choice((1, 20, 400))):
+            data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+        (path / "state" / FILE).write_bytes(
+            data[: rng.choice((len(data), rng.randrange(len(data))))]
+        )
+        state = opened(path)
+        _, sessions, retained, _ = everything(state)
+        known = {row for _, row in changes.sessions}
+        assert set(sessions) <= known, f"seed {seed}"
+        assert all(row == changes.retained[int(row.topic[2:])][1] for row in retained)
+        for attempt in range(3):  # a write may find more, and put the file aside
+            try:
+                state.save(changes)
+                break
+            except Unavailable:
+                assert attempt < 2, f"seed {seed}"
+        state.close()
+
+
+def test_of_a_later_version_nothing_is_touched(tmp_path: Path) -> None:
+    import sqlite3
+
+    path = written(tmp_path)
+    database = sqlite3.connect(path)
+    database.execute("PRAGMA user_version=99")
+    database.close()
+    state = opened(tmp_path)
+    _, sessions, _, losses = everything(state)
+    assert sessions == []
+    assert "version 99" in losses[0]
+    assert any(".damaged-" in each.name for each in path.parent.iterdir())
