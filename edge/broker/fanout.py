@@ -202,8 +202,3 @@ class Fanout:
                 identifiers = (identifier,) if identifier else ()
                 delivery = Delivery(message, min(options.qos, message_qos), True, identifiers)
                 taker.deliver_retained(delivery, now)
-
-    def restored(self) -> None:
-        """After a start, when all sessions have their subscriptions and outbound states."""
-        for group in self.subscriptions.groups():
-            group.reconcile()

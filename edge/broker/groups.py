@@ -41,7 +41,7 @@ class Member(NamedTuple):
 
 class Group:
     __slots__ = (
-        "_departures", "_floor", "_out", "_pumping", "_stamp", "_turn", "backlog", "members", "name", "since",
+        "_departures", "_floor", "_out", "_pumping", "_restored", "_stamp", "_turn", "backlog", "members", "name", "since",
         "topic_filter",
     )  # fmt: skip
 
@@ -59,6 +59,7 @@ class Group:
         self._departures = departures
         self._turn = 0
         self._pumping = False
+        self._restored = False  # from several copies, and not reconciled with its members yet
         self._stamp = 0
         # what began to be appended before the group was made is not for it
         self._floor = dict(departures.ends.unsettled())
@@ -92,6 +93,11 @@ class Group:
         )
 
     @property
+    def waits(self) -> bool:
+        """There is, or may be, something to be handed out."""
+        return self._restored or bool(self.backlog)
+
+    @property
     def can_take(self) -> bool:
         return any(member.outbound.can_take for member in self.members)
 
@@ -103,6 +109,8 @@ class Group:
     def deliver(self, delivery: Delivery, now: float) -> None:
         """What fan-out has for the group, at the message's own QoS."""
         message = delivery.message
+        if self._restored:
+            self._reconcile()
         if not self.backlog or not message.qos:
             member = self._next_member(message.topic)
             if member is not None:
@@ -144,6 +152,8 @@ class Group:
         """Hand out what waits, to whoever can take it."""
         if self._pumping:
             return
+        if self._restored:
+            self._reconcile()
         self._pumping = True
         backlog = self.backlog
         try:
@@ -218,7 +228,8 @@ class Group:
         )
 
     def restore(self, state: ShareState) -> None:
-        """One member's copy; the newest counts. `reconcile` when all members are there."""
+        """One member's copy; the newest counts."""
+        self._restored = True
         if state.stamp < self._stamp:
             return
         self._stamp = state.stamp
@@ -229,8 +240,9 @@ class Group:
             for stream, partition, offset, who, qos in state.out
         }
 
-    def reconcile(self) -> None:
-        """After a start: what was handed out at QoS 1 and is known to no member is handed out again."""
+    def _reconcile(self) -> None:
+        """After a start, when all members are there: QoS 1 that was handed out and that no member knows of goes out again."""
+        self._restored = False
         members = {member.outbound.client_id: member.outbound for member in self.members}
         for (tp, offset), (who, qos) in tuple(self._out.items()):
             outbound = members.get(who)

@@ -107,7 +107,7 @@ class Outbound(Flights):
             self._prune_floors()
         if self.groups and self.can_take:
             for group in tuple(self.groups):
-                if group.backlog:
+                if group.waits:
                     group.pump(now)
 
     def _pump_backlog(self, now: float) -> None:

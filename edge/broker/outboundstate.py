@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from ...core.errors import Corrupt, Missing
+from ...core.errors import Missing
 from ...core.journal.reading import Bounds
 from ...core.record import TopicPartition
 from ..mqtt.topics import SHARED_PREFIX, overlap
@@ -69,13 +69,8 @@ def pack(state: OutboundState) -> bytes:
 
 
 def unpack(data: bytes) -> OutboundState | None:
-    """None where nothing was noted. Raises Corrupt."""
-    if not data:
-        return None
-    try:
-        return msgspec.msgpack.decode(data, type=OutboundState)
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
-        raise Corrupt(f"outbound state of a session: {error}") from error
+    """None where nothing was noted. Raises msgspec.MsgspecError."""
+    return msgspec.msgpack.decode(data, type=OutboundState) if data else None
 
 
 def positions_of(backlog: Backlog, departures: Departures, filters: Collection[str]) -> list[Place]:

@@ -18,6 +18,7 @@ from headwater.edge.mqtt.packets import (
     Version,
 )
 from headwater.edge.mqtt.properties import Properties
+from headwater.edge.streams import StreamSettings
 
 from .harness import Bench, Peer
 
@@ -92,10 +93,14 @@ def with_book(settings: MqttSettings | None = None) -> tuple[Bench, MemoryBook]:
 
 
 def restarted(
-    bench: Bench, book: MemoryBook, subscribe: Callable[[Bench, str, Session], None], *names: str
+    bench: Bench,
+    book: MemoryBook,
+    subscribe: Callable[[Bench, str, Session], None],
+    *names: str,
+    streams: tuple[StreamSettings, ...] = (),
 ) -> tuple[Bench, MemoryBook]:
     """The process is killed: what is durable is there, and nothing else."""
-    after = Bench(settings=bench.broker.settings, journal=bench.journal.crashed())
+    after = Bench(settings=bench.broker.settings, journal=bench.journal.crashed(), streams=streams)
     again = MemoryBook(after)
     again.notes = [note for note in book.notes if note[0] <= after.journal.durable]
     after.broker.departures.book = again
@@ -105,7 +110,6 @@ def restarted(
         after.broker.sessions[name] = session
         subscribe(after, name, session)
         session.outbound.restore(book.survivor(name))
-    after.broker.fanout.restored()
     return after, again
 
 
