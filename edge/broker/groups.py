@@ -241,7 +241,7 @@ class Group:
         }
 
     def _reconcile(self) -> None:
-        """After a start, when all members are there: QoS 1 that was handed out and that no member knows of goes out again."""
+        """After a start, when all members are there: QoS 1 that was handed out and no member knows of goes out again."""
         self._restored = False
         members = {member.outbound.client_id: member.outbound for member in self.members}
         for (tp, offset), (who, qos) in tuple(self._out.items()):
