@@ -130,10 +130,14 @@ class PartitionLanes:
         flows = {lane.flow for lane in beginning if lane.owner is self}
         return [flow.next_cursor() if flow in flows else flow.cursor for flow in self.ranges.flows]
 
-    def resume(self, changed: Callable[[Lane], None]) -> None:
-        """A new session takes over; what is behind now is an outage's."""
-        self._changed = changed
+    def returned(self) -> None:
+        """The link is back: what is behind now is an outage's."""
         self._behind_since = float("-inf")
+
+    def resume(self, changed: Callable[[Lane], None]) -> None:
+        """A new session takes over."""
+        self._changed = changed
+        self.returned()
         for lane in self:
             lane.resume(changed)
 

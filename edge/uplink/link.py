@@ -71,7 +71,7 @@ class LinkTotals:
 
 
 class Link:
-    """To broker `node`. `on_trouble` is told that leaders may have moved."""
+    """To broker `node`. `on_trouble` is told that leaders may have moved, `on_connected` that it is there again."""
 
     def __init__(
         self,
@@ -84,6 +84,7 @@ class Link:
         totals: LinkTotals,
         shaper: Shaper,
         on_trouble: Callable[[str], None],
+        on_connected: Callable[[int], None],
     ) -> None:
         self.node = node
         self.connected = False
@@ -97,6 +98,7 @@ class Link:
         self._look_at = _NEVER  # when somebody who waits for the queue or the shaper may go on
         self._timer: asyncio.TimerHandle | None = None
         self._on_trouble = on_trouble
+        self._on_connected = on_connected
         self._turns = Turns(live=settings.live_share, backlog=100 - settings.live_share)
         self._flying: dict[asyncio.Task[None], list[Shipment]] = {}
         self._gathered: list[Shipment] = []
@@ -121,6 +123,7 @@ class Link:
                 continue
             started = self._clock.monotonic()
             self.connected, self._broken = True, None
+            self._on_connected(self.node)
             self._queue.connected()
             try:
                 await self._pump(connection)

@@ -37,7 +37,7 @@ _POLL_PER_PARTITION_S = 2e-5
 _POLL_IDLE_S = 5.0
 # How often a lane that waits for its window or for tomorrow's budget is looked at: the link may have become a free one.
 _ASIDE_S = 30.0
-# Between two attempts to open live lanes.
+# Between two attempts to open live lanes, at most.
 _OPEN_PAUSE_S = 5.0
 # Needs of the same kind that are met one by one (reading back) share the link with live data.
 _NEEDS_AT_ONCE = 4
@@ -81,10 +81,13 @@ class Session:
         self._needs_at_once = asyncio.Semaphore(_NEEDS_AT_ONCE)
         self._group: asyncio.TaskGroup | None = None
         self._open_after = 0.0
+        self._open_backoff = Backoff(parts.rng, first_s=0.1, cap_s=_OPEN_PAUSE_S)
+        self._notified = asyncio.Event()
         self.last_error = ""
 
     async def run(self, notified: asyncio.Event) -> None:
         """Until cancelled, or raises Unavailable when the cluster is gone."""
+        self._notified = notified
         try:
             async with asyncio.TaskGroup() as group:
                 self._group = group
@@ -190,6 +193,7 @@ class Session:
             totals=self._totals,
             shaper=self._parts.shaper,
             on_trouble=self._on_trouble,
+            on_connected=self._on_connected,
         )
         self._spawn(link.run())
         return link
@@ -197,6 +201,18 @@ class Session:
     def _on_trouble(self, reason: str) -> None:
         self.last_error = reason
         self._refresh_wake.set()
+
+    def _on_connected(self, node: int) -> None:
+        for partition in self._partitions.values():
+            if self._cluster.leader(partition.route.target) == node:
+                partition.returned()
+        self._notified.set()
+
+    def _reaches(self, partition: PartitionLanes) -> bool:
+        """As far as known: a link that does not exist yet is made with the first batch."""
+        leader = self._cluster.leader(partition.route.target)
+        link = None if leader is None else self._links.get(leader)
+        return leader is not None and (link is None or link.connected)
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         if self._group is None:
@@ -269,7 +285,7 @@ class Session:
                 bounds = bounds_or_none(self._parts.journal, source)
                 if bounds is not None and partition.observe(bounds.end):
                     partition.live.changed()
-                if partition.lags(now):
+                if partition.lags(now) and self._reaches(partition):
                     lagging.append(partition)
             await self._open_ranges(lagging, now)
             if await self._admit(strangers):
@@ -331,11 +347,13 @@ class Session:
         try:
             await self._steward.open_ranges(partitions)
         except HeadwaterError as error:
-            self._open_after = now + _OPEN_PAUSE_S
+            # brokers that have just started give out no producer ids for a moment
+            self._open_after = now + self._open_backoff.next()
             self.last_error = f"no live lane: {error}"
             _log.warning("uplink cannot open live lanes", reason=str(error))
             self._refresh_wake.set()
         else:
+            self._open_backoff.reset()
             _log.info("uplink sends live data beside the backlog", partitions=len(partitions))
 
     # -- leaders -----------------------------------------------------------------------------------------------------

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from headwater.demo.daemon import Daemon
+from tests.crash.test_lanes_kill import LANES, outages, split
 from tests.crash.world import World
 
 from .broker import ApacheKafka, require
@@ -35,8 +37,10 @@ class ApacheDaemon(Daemon):
 class ApacheWorld(World):
     """Of the cloud only its address is left: what the edge and the sink were told."""
 
-    def __init__(self, directory: Path, seed: int) -> None:
-        super().__init__(directory, seed)
+    def __init__(
+        self, directory: Path, seed: int, *, environment: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(directory, seed, environment=environment)
         own = directory / "apache"
         own.mkdir()
         self.kafka = ApacheKafka(own, port=self.river.kafka_port)
@@ -80,3 +84,13 @@ def test_each_acknowledged_record_is_in_the_lake_exactly_once(tmp_path: Path, se
         assert len(account.acknowledged) > 1000
         streams = {row.stream for row in world.rows()}
         assert streams == {"telemetry"}, "Kafka's own topics stay out of the lake"
+
+
+def test_a_backlog_interrupted_while_it_fills_in_behind_live_data_is_exact(
+    tmp_path: Path, seed: int
+) -> None:
+    require()
+    with ApacheWorld(tmp_path, seed, environment=LANES) as world:
+        outages(world, rounds=2)
+        world.finish()
+        assert split(world) >= 2, "the story never had two lanes"
