@@ -2,10 +2,13 @@
 
 Everything granted is bounded by a setting. What is not said in CONNACK was granted as asked (MQTT 5.0, section 3.2.2.3).
 
+What was fixed when the connection was made is told as it was then: settings may change in between.
+
 Receipts are ours: a client that sends the user property `hw.receipts` = `1` in CONNECT, and gets it back in CONNACK, finds
 in each PUBACK and PUBREC the user property `hw.receipt` = `stream/partition/offset`, the record's address in this
 edge's log. They are diagnostics by the protocol's rules: request problem information 0 forbids them ([MQTT-3.1.2-29]), and
-a packet that would grow above the client's maximum goes without ([MQTT-3.4.2-3]).
+a packet that would grow above the client's maximum goes without ([MQTT-3.4.2-3]). A repetition (DUP) is acknowledged without
+one: where its first sending lies is not kept.
 """
 
 from __future__ import annotations
@@ -45,9 +48,9 @@ def negotiate(
         client.keep_alive_s = float(keep_alive)
     properties = Properties(
         session_expiry_interval=None if asked_s == session.expiry_s else int(session.expiry_s),
-        receive_maximum=settings.receive_maximum,
+        receive_maximum=client.receive_maximum,
         maximum_packet_size=client.connection.packet_bytes_max,
-        topic_alias_maximum=settings.topic_alias_max,
+        topic_alias_maximum=client.connection.topic_alias_max,
         shared_subscription_available=1,
         assigned_client_identifier=None if packet.client_id else session.client_id,
         server_keep_alive=keep_alive,

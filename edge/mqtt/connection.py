@@ -66,10 +66,10 @@ class ServerConnection:
         "_position",
         "_problem_information",
         "_send_bytes_max",
-        "_topic_alias_max",
         "packet_bytes_max",
         "partial",
         "state",
+        "topic_alias_max",
         "version",
     )
 
@@ -77,7 +77,7 @@ class ServerConnection:
         self.state = State.AWAITING_CONNECT
         self.version = Version.V311  # until CONNECT says otherwise
         self.packet_bytes_max = packet_bytes_max
-        self._topic_alias_max = topic_alias_max
+        self.topic_alias_max = topic_alias_max
         self._problem_information = True  # the client wants to know why
         self._send_bytes_max = 0  # 0: the client set no limit
         self._aliases: dict[int, str] | None = None
@@ -185,7 +185,7 @@ class ServerConnection:
         return packet
 
     def _resolve(self, packet: Publish, alias: int) -> Publish:
-        if not 0 < alias <= self._topic_alias_max:
+        if not 0 < alias <= self.topic_alias_max:
             raise Violation(Reason.TOPIC_ALIAS_INVALID, f"topic alias {alias}")
         if self._aliases is None:
             self._aliases = {}
