@@ -58,6 +58,7 @@ class TimedJournal(Protocol):
     @property
     def is_open_commit_empty(self) -> bool: ...
     def append(self, partition: TopicPartition, record: Record, /) -> int: ...
+    def spill(self) -> None: ...
     def bounds(self, partition: TopicPartition, /) -> Bounds: ...
     def partitions(self) -> list[TopicPartition]: ...
     def read_sync(
@@ -118,7 +119,8 @@ class Anchoring:
         if self._changing and self._journal.is_open_commit_empty:
             self._change()
         elif self._changing and not was_changing:
-            # the last word under the old belief; and records that may wait for their commit (interval) no longer do
+            # the last word under the old belief; and records that may wait for their commit no longer do
+            self._journal.spill()
             self._write(AnchorReason.TICK)
         elif self._owed is not None:
             self._write(self._owed)
@@ -153,7 +155,9 @@ class Anchoring:
 
     def _write(self, reason: AnchorReason) -> None:
         reading = self.keeper.reading()
-        self._journal.stamp = reading.mark.producer()
+        stamp = reading.mark.producer()
+        if stamp != self._journal.stamp:
+            self._journal.stamp = stamp
         anchor = Anchor(
             edge=self._edge,
             log=self._journal.log_id,

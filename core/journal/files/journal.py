@@ -18,7 +18,7 @@ import random
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
 
-from ...belief import NO_STAMP, Stamp
+from ...belief import Stamp
 from ...clock import Clock
 from ...disk import Disk, Lock
 from ...errors import Closed, Missing, OffsetOutOfRange, Refused
@@ -69,8 +69,7 @@ class FileJournal(JournalReader):
         self.durable_commit = recovered.next_commit - 1
         self.full: str | None = None
         self.bytes_limit = int(settings.bytes_max)
-        # of the clock: what each batch's header says of it, and who may change it now that nothing is appended
-        self.stamp: Stamp = NO_STAMP
+        # called when nothing is appended any more: who stamps may change the stamp
         self.on_sealed: Callable[[], None] | None = None
         self._intake = Intake(int(settings.record_bytes_max))
         self._early = early or {}
@@ -163,8 +162,22 @@ class FileJournal(JournalReader):
 
     @property
     def is_open_commit_empty(self) -> bool:
-        """No record is in it: what is stamped on the next commit holds for all of it."""
-        return not self._intake.dirty
+        """No record is in it, nor waits for one in memory: what is stamped from now on holds for all that comes."""
+        return not self._intake.dirty and not any(w.unsealed for w in self.volatile.values())
+
+    @property
+    def stamp(self) -> Stamp:
+        """Of the clock, in each batch's header."""
+        return self._intake.stamp
+
+    @stamp.setter
+    def stamp(self, stamp: Stamp) -> None:
+        self._intake.stamp = stamp
+
+    def spill(self) -> None:
+        """What memory streams hold goes with the next commit."""
+        for writer in self.volatile.values():
+            writer.spill()
 
     @property
     def last_wall_ms(self) -> int:
@@ -233,7 +246,6 @@ class FileJournal(JournalReader):
             bytes_max=bytes_max,
             small=commit.bytes <= bytes_max,
             wall_ms=self._clock.wall_ms(),
-            stamp=self.stamp,
         )
         self.open_commit += 1
         self._under_way = commit

@@ -13,6 +13,7 @@ Read from any thread; all else happens on the loop. `_lock` keeps the tail and i
 from __future__ import annotations
 
 import threading
+from bisect import bisect_right
 from typing import TYPE_CHECKING
 
 from ...batch import encode_batch
@@ -32,7 +33,7 @@ class VolatileWriter(EarlyWriter):
     """Of a memory stream."""
 
     __slots__ = (
-        *("_flying_end", "_lock", "_queued", "_sealed", "_seen", "_spilling", "_tail"),
+        *("_flying_end", "_lock", "_queued", "_sealed", "_seen", "_spilling", "_stamps", "_tail"),
         *("_unsealed_bytes", "tail_bytes", "tail_bytes_max", "tail_first"),
     )
 
@@ -51,6 +52,7 @@ class VolatileWriter(EarlyWriter):
         self.tail_bytes = 0
         self.tail_bytes_max = tail_bytes_max
         self._tail: list[RecordTuple] = []
+        self._stamps = [(end, intake.stamp)]  # from which offset on which clock stamped
         self._lock = threading.Lock()
         self._queued = False  # among the writers of the open commit
         self._spilling = False  # … with all that the tail holds
@@ -68,6 +70,8 @@ class VolatileWriter(EarlyWriter):
         if size > intake.record_bytes_max or intake.refusing is not None:
             self._check(size)
         with self._lock:
+            if intake.stamp is not self._stamps[-1][1]:
+                self._stamps.append((self.next_offset, intake.stamp))
             self._tail.append(record)
             self.tail_bytes += size
             offset = self.next_offset
@@ -93,6 +97,11 @@ class VolatileWriter(EarlyWriter):
             self._queued = True
             self._intake.dirty.append(self)
             self._intake.wait_at_most(self.interval_s)
+
+    @property
+    def unsealed(self) -> bool:
+        """Something is in memory that no commit has taken."""
+        return self.next_offset > max(self._sealed, self.tail_first)
 
     def spill(self) -> None:
         """Write what is in memory with the next commit, at the latest after the stream's interval."""
@@ -123,6 +132,8 @@ class VolatileWriter(EarlyWriter):
             freed = sum(map(record_bytes, self._tail[:count]))
             del self._tail[:count]
             self.tail_first = before
+            while len(self._stamps) > 1 and self._stamps[1][0] <= before:
+                del self._stamps[0]
             self.tail_bytes -= freed
         if not self._spilling:
             self._unsealed_bytes = min(self._unsealed_bytes, self.tail_bytes)
@@ -156,14 +167,19 @@ class VolatileWriter(EarlyWriter):
         """The records in memory from `offset` on that may be read, as one batch of about `bytes_max`."""
         with self._lock:
             first = max(offset, self.tail_first)
-            visible = self._tail[first - self.tail_first : self.end - self.tail_first]
+            index = bisect_right(self._stamps, first, key=lambda each: each[0])
+            end = min(self.end, self._stamps[index][0]) if index < len(self._stamps) else self.end
+            stamp = self._stamps[max(0, index - 1)][1]
+            visible = self._tail[first - self.tail_first : end - self.tail_first]
         total = count = 0
         for record in visible:
             total += record_bytes(record)
             if count and total > bytes_max:
                 break
             count += 1
-        return [encode_batch(visible[:count], base_offset=first)] if count else []
+        if not count:
+            return []
+        return [encode_batch(visible[:count], base_offset=first, **stamp._asdict())]
 
 
 def make_writer(

@@ -40,13 +40,14 @@ class Intake:
 
     __slots__ = (
         *("bytes", "closed", "dirty", "early", "notes", "patience_s", "record_bytes_max"),
-        *("records", "refusing", "renouncing", "urgent"),
+        *("records", "refusing", "renouncing", "stamp", "urgent"),
     )
 
     def __init__(self, record_bytes_max: int) -> None:
         self.record_bytes_max = record_bytes_max
         self.dirty: list[PartitionWriter] = []
         self.notes: list[tuple[int, bytes]] = []
+        self.stamp = NO_STAMP  # of the clock, on each batch; it changes only while nothing is here
         self.bytes = 0
         self.records = 0
         self.refusing: str | None = None
@@ -191,10 +192,9 @@ def seal_into(
     bytes_max: int,
     small: bool,
     wall_ms: int,
-    stamp: Stamp = NO_STAMP,
 ) -> None:
     """Everything of the intake, as the commit's frames of about `bytes_max` each (`small`: one is enough)."""
-    framing = _Framing(commit, bytes_max, wall_ms, stamp)
+    framing = _Framing(commit, bytes_max, wall_ms, intake.stamp)
     dirty, intake.dirty = intake.dirty, []
     for writer in dirty:
         records = writer.take()
