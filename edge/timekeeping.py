@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
@@ -21,11 +20,10 @@ import structlog
 
 from ..core.anchor import TIME_PARTITION, Anchor, AnchorReason, trust_name
 from ..core.batch import decode_batch
-from ..core.belief import BOOT_ID_BYTES, Stamp
+from ..core.belief import BOOT_ID_BYTES
 from ..core.clock import Clock
 from ..core.errors import Corrupt, HeadwaterError
-from ..core.journal.reading import Bounds
-from ..core.record import Record, TopicPartition
+from ..core.journal.files.journal import FileJournal
 from ..core.timekeeper import RELEASED_MS, Timekeeper
 from ..core.units import MIB, Duration
 from ..hardware.clock import ClockReader
@@ -43,27 +41,6 @@ class TimeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """How often an anchor is written though nothing happened: what a crash leaves unsaid of a boot."""
     floor_from_log: bool = True
     """It cannot be earlier than what the log holds. False: once a wrong clock has put times of the future into it."""
-
-
-class TimedJournal(Protocol):
-    """What is needed of the journal."""
-
-    stamp: Stamp
-    on_sealed: Callable[[], None] | None
-
-    @property
-    def log_id(self) -> str: ...
-    @property
-    def last_wall_ms(self) -> int: ...
-    @property
-    def is_open_commit_empty(self) -> bool: ...
-    def append(self, partition: TopicPartition, record: Record, /) -> int: ...
-    def spill(self) -> None: ...
-    def bounds(self, partition: TopicPartition, /) -> Bounds: ...
-    def partitions(self) -> list[TopicPartition]: ...
-    def read_sync(
-        self, partition: TopicPartition, offset: int, *, bytes_max: int
-    ) -> list[bytes]: ...
 
 
 class Requests(Protocol):
@@ -86,7 +63,7 @@ class Anchoring:
     def __init__(
         self,
         keeper: Timekeeper,
-        journal: TimedJournal,
+        journal: FileJournal,
         committer: Requests,
         *,
         edge: str,
@@ -193,9 +170,9 @@ class Anchoring:
         self._refusing = refused is not None
 
 
-def last_known(journal: TimedJournal) -> tuple[int, int]:
+def last_known(journal: FileJournal) -> tuple[int, int]:
     """(the latest synchronised time, the latest time of all) that the log holds; 0 where it holds none."""
-    known_ms, seen_ms = 0, journal.last_wall_ms
+    known_ms, seen_ms = 0, journal.shelf.last_wall_ms
     if TIME_PARTITION not in journal.partitions():
         return known_ms, seen_ms
     bounds = journal.bounds(TIME_PARTITION)

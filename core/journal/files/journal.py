@@ -180,15 +180,6 @@ class FileJournal(JournalReader):
             writer.spill()
 
     @property
-    def last_wall_ms(self) -> int:
-        """The latest time at which a commit was sealed, by the clock of then; 0 in an empty log."""
-        with self.shelf.lock:
-            active, sealed = self.shelf.active, self.shelf.sequences
-            found = active.map.wall_ms if active is not None and active.map is not None else 0
-            footer = self.shelf.segment(sealed[-1]).footer if sealed else None
-            return max(found, footer.totals.wall_ms if footer is not None else 0)
-
-    @property
     def overfull(self) -> bool:
         """More waits for the disk than is allowed in memory: stop reading from those who send."""
         return self.pending_bytes > self.settings.pending_bytes_max

@@ -132,6 +132,15 @@ class Shelf:
 
     # opening and closing
 
+    @property
+    def last_wall_ms(self) -> int:
+        """The latest time at which a commit was sealed, by the clock of then; 0 in an empty log."""
+        with self.lock:
+            active = self.active
+            found = active.map.wall_ms if active is not None and active.map is not None else 0
+            footer = self.segment(self.sequences[-1]).footer if self.sequences else None
+            return max(found, footer.totals.wall_ms if footer is not None else 0)
+
     def segment(self, sequence: int) -> OpenSegment:
         """Open, with its footer. Raises SegmentLost after setting an unreadable one aside; Unavailable."""
         if self.active is not None and self.active.sequence == sequence:
