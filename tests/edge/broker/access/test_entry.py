@@ -353,3 +353,24 @@ def test_many_topics_are_allowed_and_refused_alike_when_they_were_forgotten(tmp_
 
 def test_an_anonymous_visitor_has_no_user() -> None:
     assert Visitor(Door(LOCAL, Bench().clock), "").user is None
+
+
+def test_what_waited_for_a_client_is_judged_by_the_rules_of_its_return(tmp_path: Path) -> None:
+    guarded = Guarded(tmp_path, rules=RULES)
+    a = guarded.enter("a", client_id="a", clean=False, expiry_s=600)
+    b = guarded.enter("b", client_id="b")
+    a.subscribe("#")
+    b.publish("down/1", id=1)
+    guarded.bench.sync()
+    assert len([each for each in a.take() if isinstance(each, Publish)]) == 1
+    a.lose()
+    for number, topic in enumerate(("down/2", "both/2"), 2):
+        b.publish(topic, id=number)
+    guarded.bench.sync()
+    guarded.reload("user a\ntopic read both/#\nuser b\ntopic readwrite #\n")
+    a = guarded.knock("a", b"a", client_id="a", clean=False, expiry_s=600)
+    guarded.bench.sync()
+    guarded.bench.wait(1)
+    topics = [each.topic for each in a.take() if isinstance(each, Publish)]
+    assert "both/2" in topics
+    assert "down/2" not in topics
