@@ -11,6 +11,7 @@ connected stays connected, also when a password changed; rights are the new ones
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,6 +37,7 @@ class Access:
     def __init__(self, settings: AccessSettings, checker: Checker) -> None:
         """Raises Misconfigured."""
         self._checker = checker
+        self._asking: Counter[str] = Counter()  # verifications under way, by host
         self.passwords: Passwords | None = None
         self.rules: Rules | None = None
         self.reload(settings)
@@ -53,6 +55,8 @@ class Access:
             text = _read(settings.acl_file, "edge.access.acl_file")
             rules = parse_rules(text, source=settings.acl_file)
         self.passwords, self.rules = passwords, rules
+        # one machine that guesses leaves three quarters of the queue to the others
+        self._share = max(1, settings.verifications_waiting_max // 4)
 
     @property
     def verifications(self) -> int:
@@ -81,7 +85,14 @@ class Access:
         if self.passwords is None or packet.password is None:
             raise _wrong()
 
+        host = visitor.address.rpartition(":")[0]
+        if host and self._asking[host] >= self._share:
+            raise Violation(Reason.SERVER_BUSY, "too many passwords to verify from one address")
+
         def verified(is_right: bool) -> None:
+            self._asking[host] -= 1
+            if not self._asking[host]:
+                del self._asking[host]
             if is_right:
                 visitor.user = user
             later(None if is_right else _wrong())
@@ -94,6 +105,8 @@ class Access:
             raise _wrong()
         if answer:
             visitor.user = user
+        if answer is None:
+            self._asking[host] += 1
         return answer is not None
 
     def close(self) -> None:

@@ -55,7 +55,9 @@ class Guarded:
         self.acl = folder / "acl"
         self.acl.write_text(rules)
         self.settings = AccessSettings(
-            password_file=str(self.passwords), acl_file=str(self.acl) if rules else ""
+            password_file=str(self.passwords),
+            acl_file=str(self.acl) if rules else "",
+            verifications_waiting_max=waiting_max * 4,
         )
         self.posted: queue.Queue[Callable[[], None]] = queue.Queue()
         checker = Checker(
@@ -84,8 +86,9 @@ class Guarded:
         clean: bool = True,
         will: Will | None = None,
         expiry_s: int | None = None,
+        address: str = "10.0.0.7:5",
     ) -> Peer:
-        peer = Peer(self.bench, version, visitor=self.door.enter("10.0.0.7:5"))
+        peer = Peer(self.bench, version, visitor=self.door.enter(address))
         peer.send(
             Connect(
                 version=version,
@@ -374,3 +377,17 @@ def test_what_waited_for_a_client_is_judged_by_the_rules_of_its_return(tmp_path:
     topics = [each.topic for each in a.take() if isinstance(each, Publish)]
     assert "both/2" in topics
     assert "down/2" not in topics
+
+
+def test_one_address_that_guesses_leaves_room_for_others(tmp_path: Path) -> None:
+    guarded = Guarded(tmp_path)
+    guarded.access.reload(msgspec.structs.replace(guarded.settings, verifications_waiting_max=8))
+    for guess in (b"1", b"2"):
+        guarded.knock("a", guess, client_id=str(guess))
+    assert reason(guarded.knock("a", b"3", client_id="3")) == 0x89
+    other = guarded.knock("a", b"a", client_id="4", address="10.0.0.8:1")
+    for _ in range(3):
+        guarded.answer()
+    assert reason(other) == 0
+    # what was answered counts no more
+    assert not guarded.knock("a", b"5", client_id="5").transport.written
