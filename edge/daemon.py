@@ -322,13 +322,14 @@ async def _open_admin(edge: Edge, stack: AsyncExitStack, address: tuple[str, int
     from prometheus_client import CollectorRegistry
 
     from ..core.admin import AdminServer
-    from .metrics import BrokerMetrics, EntranceMetrics, JournalMetrics
+    from .metrics import BrokerMetrics, EntranceMetrics, JournalMetrics, TimeMetrics
     from .wear.metrics import WearMetrics
 
     registry = CollectorRegistry()
     BrokerMetrics(edge.broker, registry)
     EntranceMetrics(edge.entrance, registry)
     JournalMetrics(edge.journal, edge.committer, registry)
+    TimeMetrics(edge.anchoring, registry)
     if edge.wear is not None:
         WearMetrics(edge.wear, registry)
     if edge.uplink is not None:

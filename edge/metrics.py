@@ -15,6 +15,7 @@ from ..core.journal.files.journal import FileJournal
 from .broker.backlog import Backlog
 from .broker.broker import Broker
 from .entrance import Entrance
+from .timekeeping import Anchoring
 
 
 class BrokerMetrics:
@@ -195,3 +196,42 @@ class JournalMetrics:
         for tp in journal.partitions():
             ends.add_metric([tp.topic, str(tp.partition)], journal.bounds(tp).end)
         yield ends
+
+
+class TimeMetrics:
+    """What the edge believes the time to be, and how its clock has fared."""
+
+    def __init__(self, anchoring: Anchoring, registry: CollectorRegistry) -> None:
+        self._anchoring = anchoring
+        registry.register(self)
+
+    def collect(self) -> Iterable[Metric]:
+        keeper = self._anchoring.keeper
+        reading = keeper.reading()
+        for name, text, value in (
+            (
+                "trust",
+                "0 nobody set the clock, 1 counted from the floor, 2 synchronised",
+                reading.mark.trust,
+            ),
+            (
+                "error_seconds",
+                "The most it may be off, where it is synchronised",
+                reading.error_ms / 1000,
+            ),
+            (
+                "source_refused",
+                "1 while a synchronised clock is below the floor",
+                keeper.refused is not None,
+            ),
+        ):
+            gauge = GaugeMetricFamily(f"headwater_clock_{name}", text)
+            gauge.add_metric([], float(value))
+            yield gauge
+        for name, text, count in (
+            ("steps", "Jumps of the wall clock", keeper.steps),
+            ("anchors", "Anchors written", self._anchoring.anchors),
+        ):
+            counter = CounterMetricFamily(f"headwater_clock_{name}", text)
+            counter.add_metric([], count)
+            yield counter

@@ -231,6 +231,7 @@ def test_metrics_tell_of_broker_and_journal(tmp_path: Path) -> None:
         assert 'headwater_mqtt_published_total{qos="1"} 1.0' in lines
         assert "headwater_mqtt_acknowledged_total 1.0" in lines
         assert "headwater_mqtt_clients 1.0" in lines
+        assert "headwater_clock_anchors_total 1.0" in lines
         assert "headwater_journal_records_total 2.0" in lines, "an anchor of the clock came first"
         assert 'headwater_journal_end_offset_total{partition="0",stream="default"} 1.0' in lines
 
