@@ -31,6 +31,7 @@ from ...record import Record, TopicPartition
 from .carrying import carried
 from .diskthread import DiskThread
 from .journal import FileJournal
+from .reservations import NOTE_END
 from .retention import carry_out, plan
 from .settings import StreamRetention, WhenFull
 from .shelf import Loss
@@ -69,6 +70,7 @@ class Committer:
         self.interval_s = float(journal.settings.commit_interval)
         """The floor between two syncs now: the wear budget may raise it (edge/wear)."""
         self._keeping = False
+        self._marked = False  # the end of an orderly stop is written
         self._early_since: float | None = None  # since when all that is pending may wait
         self._alarm: asyncio.TimerHandle | None = None
         self._spare_trouble = False
@@ -200,7 +202,11 @@ class Committer:
                     await self._gather(served)
                     self._wake.set()  # what arrived meanwhile goes now
                 elif self._closing.is_set():
-                    return
+                    if self._marked or not self._journal.counters.commits:
+                        return
+                    self._marked = True
+                    self._journal.note(NOTE_END, b"")
+                    self._wake.set()
                 else:
                     await self._prepare()
         finally:

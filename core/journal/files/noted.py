@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from .frames import Note, notes
-from .reservations import NOTE_RESERVED
+from .reservations import NOTE_OWN_MIN
 from .scan import Stretch, read_through, walk
 from .shelf import SegmentLost, Shelf
 
@@ -43,7 +43,7 @@ def _notes_of(shelf: Shelf, sequence: int, since: int, durable_commit: int) -> l
                 found += [
                     note
                     for note in notes(buffer, header.position, header)
-                    if note.kind != NOTE_RESERVED  # the journal's own
+                    if note.kind < NOTE_OWN_MIN  # the journal's own
                 ]
         return found
 

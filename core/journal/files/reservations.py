@@ -30,6 +30,11 @@ from .frames import FrameHeader, notes
 from .scan import Stretch, walk
 
 NOTE_RESERVED = 100
+# Kinds from here on are the journal's own, and not shown to those who read notes.
+NOTE_OWN_MIN = 100
+# An empty note, alone in the last commit of an orderly stop: the frame before it is then followed by one, so that damage to
+# it cannot be taken for a torn end (scan.py).
+NOTE_END = 101
 
 
 class Reserved(NamedTuple):

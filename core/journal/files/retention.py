@@ -115,6 +115,18 @@ def _still_of_interest(
     ]
 
 
+def _united(losses: list[Loss]) -> list[Loss]:
+    """What a round gives up of one partition, segment by segment, told as one range."""
+    united: dict[TopicPartition, list[Loss]] = {}
+    for loss in losses:
+        ranges = united.setdefault(loss.partition, [])
+        if ranges and loss.first == ranges[-1].last + 1:
+            ranges[-1] = loss._replace(first=ranges[-1].first)
+        else:
+            ranges.append(loss)
+    return [loss for ranges in united.values() for loss in ranges]
+
+
 class _Planner:
     def __init__(
         self,
@@ -141,6 +153,7 @@ class _Planner:
         self._dead_from_oldest()
         self._by_total(free_bytes)
         self._plan.starts = self._starts
+        self._plan.losses = _united(self._plan.losses)
         return self._plan
 
     def _footer(self, index: int) -> Footer:

@@ -54,7 +54,7 @@ def test_listeners_hear_each_commit_once_and_in_order(tmp_path: Path) -> None:
             for _ in range(50):
                 rim.journal.writer(A).append(1, None, b"v")
                 await rim.committer.wait_durable(rim.journal.open_commit)
-        assert heard == list(range(heard[0], heard[0] + 50))
+        assert heard == list(range(heard[0], heard[0] + 51)), "fifty, and the mark of the end"
 
     asyncio.run(run())
 

@@ -91,3 +91,25 @@ def test_an_orderly_stop_leaves_nothing_behind(tmp_path: Path) -> None:
     assert journal.bounds(A) == (0, 2)
     assert not journal.recovery.volatile
     journal.close()
+
+
+def test_after_an_orderly_stop_damage_to_the_last_records_is_told(tmp_path: Path) -> None:
+    """Without the mark at the end it would look like a torn write that was never acknowledged."""
+
+    async def run() -> int:
+        async with Rim(tmp_path, 3600) as rim:
+            rim.journal.writer(B).append(1, None, b"the last record before the end")
+            await rim.committer.wait_durable(rim.journal.open_commit)
+        return rim.journal.appender.counters.commits
+
+    asyncio.run(run())
+    (segment,) = (tmp_path / "journal").glob("*.segment")
+    data = bytearray(segment.read_bytes())
+    data[data.index(b"the last record before")] ^= 1
+    segment.write_bytes(data)
+    journal = open_real(tmp_path, early={"a": EarlyRule(3600)})
+    assert journal.recovery.damage
+    assert any(loss.partition == B for loss in journal.recovery.losses) or (
+        journal.writer(B).next_offset > 0
+    ), "known as damage: told, or at least never given again"
+    journal.close()
