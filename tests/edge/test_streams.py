@@ -114,7 +114,7 @@ def test_streams_are_read_from_toml_and_become_the_journals_rules(tmp_path: Path
         """
     )
     settings = config.load(
-        EdgeSettings, section="edge", file=file, environ={}, flags={"mqtt": "0.0.0.0:1883"}
+        EdgeSettings, section="edge", file=file, environ={}, flags={"mqtt": "127.0.0.1:1883"}
     ).value
     table = settings.check()
     assert settings.bootstrap == (("10.0.0.1", 9092), ("::1", 9093))

@@ -6,11 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headwater.core.batch import decode_batch, encode_batch, validate_batch
+from headwater.core.belief import NO_STAMP, Mark, Trust
 from headwater.core.compression import Compression
 from headwater.core.record import (
     ADDRESS_HEADER,
     LOG_HEADER,
     RANGE_HEADER,
+    TIME_HEADER,
     Record,
     StoredRecord,
     TopicPartition,
@@ -122,3 +124,27 @@ def test_what_was_fed_before_the_end_was_known_is_read_again() -> None:
     cutter.feed([_commit(0, 10)], 0.0)
     cutter.end_at(7)
     assert (cutter.first, cutter.wanted, cutter.buffered_bytes) == (None, 3, 0)
+
+
+def test_a_cut_never_spans_a_change_of_the_clock() -> None:
+    """Each record travels with the mark of the clock that stamped it; those of before the marks with none."""
+    cutter = _cutter()
+    cutter.restart(0)
+    late = Mark("0000000b", Trust.SYNCHRONISED, 1_795_000_000_000)
+    early = Mark("0000000a", Trust.FLOOR, -5)
+    batches = [
+        encode_batch(
+            [Record(1000, b"k", b"v")] * 2,
+            base_offset=2 * n,
+            **(NO_STAMP if mark is None else mark.producer())._asdict(),
+        )
+        for n, mark in enumerate((None, early, early, late))
+    ]
+    cutter.feed(batches, 0.0)
+    marks = []
+    for count in (2, 4, 2):
+        cut = cutter.cut(Era(7, 0, 0), records_max=50, plain=False, label=0)
+        assert cut.count == count
+        found = {dict(record.headers).get(TIME_HEADER) for record in _records(cut)}
+        marks += list(found)
+    assert marks == [None, early.encode(), late.encode()]
