@@ -102,9 +102,13 @@ class Cursor:
             self.stretches.appendleft(Stretch(offset, offset + 1, 1))
 
     def put_back(self, offset: int) -> None:
-        """A message handed out and not taken, alone: what lies beside it was."""
+        """A message that was not taken after all, alone: what lies beside it may have been."""
         for index, stretch in enumerate(self.stretches):
             if offset < stretch.start:
+                if stretch.exact and offset + 1 == stretch.start:
+                    stretch.start = offset
+                    stretch.count += 1
+                    return
                 self.stretches.insert(index, Stretch(offset, offset + 1, 1, exact=True))
                 return
         self.stretches.append(Stretch(offset, offset + 1, 1, exact=True))
@@ -167,13 +171,17 @@ class Budget(Protocol):
 
 
 class Backlog:
-    __slots__ = ("_budget", "_bytes", "_chunk", "_match", "_queue", "_turn", "cursors")
+    __slots__ = ("_budget", "_bytes", "_chunk", "_exact", "_match", "_queue", "_turn", "cursors")
 
     def __init__(
         self,
         budget: Budget,
         match: Callable[[StoredRecord, TopicPartition], Delivery | None],
+        *,
+        exact: bool = False,
     ) -> None:
+        """`exact`: things are handed back to it, so that beside what is queued there may lie what was taken."""
+        self._exact = exact
         self._budget = budget
         self._match = match
         self._queue: deque[Delivery] = deque()
@@ -233,10 +241,7 @@ class Backlog:
 
     def put_back(self, tp: TopicPartition, offset: int) -> None:
         """Handed out and not taken: first again, before what came later."""
-        if tp not in self.cursors:
-            # what is queued of this partition came later, and must stay behind it
-            self._collapse_queue()
-        self._drop_chunk()
+        self.collapse()  # what is queued came later, and must stay behind it
         self.cursors.setdefault(tp, Cursor()).put_back(offset)
 
     # --- out ----------------------------------------------------------------------------------------------------
@@ -332,7 +337,7 @@ class Backlog:
             if message.tp is None:
                 lost += 1
             else:
-                self.cursors.setdefault(message.tp, Cursor()).put_first(message.offset)
+                self._uncover(self.cursors, message.tp, message.offset)
         self._budget.give(self._bytes)
         self._bytes = 0
         return lost
@@ -358,5 +363,11 @@ class Backlog:
         for delivery in reversed(self._queue):
             message = delivery.message
             if message.tp is not None:
-                cursors.setdefault(message.tp, Cursor()).put_first(message.offset)
+                self._uncover(cursors, message.tp, message.offset)
         return cursors
+
+    def _uncover(
+        self, cursors: dict[TopicPartition, Cursor], tp: TopicPartition, offset: int
+    ) -> None:
+        cursor = cursors.setdefault(tp, Cursor())
+        (cursor.put_back if self._exact else cursor.put_first)(offset)

@@ -55,7 +55,7 @@ class Group:
         self.since = since
         self.topic_filter = topic_filter
         self.members: list[Member] = []
-        self.backlog = Backlog(departures, self._match)
+        self.backlog = Backlog(departures, self._match, exact=True)
         self._departures = departures
         self._turn = 0
         self._pumping = False
