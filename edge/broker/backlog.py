@@ -171,7 +171,7 @@ class Budget(Protocol):
 
 
 class Backlog:
-    __slots__ = ("_budget", "_bytes", "_chunk", "_exact", "_match", "_queue", "_turn", "cursors")
+    __slots__ = ("_budget", "_bytes", "_chunk", "_exact", "_match", "_turn", "cursors", "queue")
 
     def __init__(
         self,
@@ -184,18 +184,18 @@ class Backlog:
         self._exact = exact
         self._budget = budget
         self._match = match
-        self._queue: deque[Delivery] = deque()
+        self.queue: deque[Delivery] = deque()
         self._bytes = 0
         self._chunk: Chunk | None = None
         self._turn: TopicPartition | None = None  # the partition read last
         self.cursors: dict[TopicPartition, Cursor] = {}
 
     def __bool__(self) -> bool:
-        return bool(self._queue or self.cursors)
+        return bool(self.queue or self.cursors)
 
     @property
     def queued(self) -> int:
-        return len(self._queue)
+        return len(self.queue)
 
     @property
     def behind(self) -> int:
@@ -209,7 +209,7 @@ class Backlog:
 
     @property
     def wants_read(self) -> bool:
-        return bool(self.cursors) and self._chunk is None and not self._queue
+        return bool(self.cursors) and self._chunk is None and not self.queue
 
     # --- in -----------------------------------------------------------------------------------------------------
 
@@ -221,10 +221,10 @@ class Backlog:
         if cursor is not None:
             cursor.note(message.offset)
             return True
-        if present and len(self._queue) < self._budget.messages_max:
+        if present and len(self.queue) < self._budget.messages_max:
             size = message.size + DELIVERY_OVERHEAD
             if self._bytes + size <= self._budget.bytes_max and self._budget.take(size):
-                self._queue.append(delivery)
+                self.queue.append(delivery)
                 self._bytes += size
                 return True
         if tp is None:
@@ -235,7 +235,7 @@ class Backlog:
     def push_first(self, delivery: Delivery) -> None:
         """Popped just now, and not to be had by anybody yet."""
         size = delivery.message.size + DELIVERY_OVERHEAD
-        self._queue.appendleft(delivery)
+        self.queue.appendleft(delivery)
         self._bytes += size
         self._budget.charge(size)
 
@@ -248,8 +248,8 @@ class Backlog:
 
     def pop(self) -> Delivery | None:
         """The next one at hand; None does not mean that there is none (`wants_read`)."""
-        if self._queue:
-            delivery = self._queue.popleft()
+        if self.queue:
+            delivery = self.queue.popleft()
             size = delivery.message.size + DELIVERY_OVERHEAD
             self._bytes -= size
             self._budget.give(size)
@@ -332,8 +332,8 @@ class Backlog:
 
     def _collapse_queue(self) -> int:
         lost = 0
-        while self._queue:
-            message = self._queue.pop().message
+        while self.queue:
+            message = self.queue.pop().message
             if message.tp is None:
                 lost += 1
             else:
@@ -360,7 +360,7 @@ class Backlog:
             )
             for tp, cursor in self.cursors.items()
         }
-        for delivery in reversed(self._queue):
+        for delivery in reversed(self.queue):
             message = delivery.message
             if message.tp is not None:
                 self._uncover(cursors, message.tp, message.offset)

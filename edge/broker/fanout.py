@@ -181,6 +181,7 @@ class Fanout:
             return
         subscriptions = self.subscriptions
         message_qos, message_retain = message.qos, message.retain
+        delivery: Delivery | None = None  # that of the target before: usually the same serves all
         for target in subscriptions.takers(message):
             taker, qos, no_local, as_published, identifiers = target
             if no_local and taker.client_id == message.publisher:
@@ -188,15 +189,16 @@ class Fanout:
                 if own is None:
                     continue  # [MQTT-3.8.3-3]
                 _, qos, _, as_published, identifiers = own
-            taker.deliver(
-                Delivery(
-                    message,
-                    min(qos, message_qos),
-                    message_retain and as_published,
-                    identifiers,
-                ),
-                now,
-            )
+            retain = message_retain and as_published
+            qos = min(qos, message_qos)
+            if (
+                delivery is None
+                or delivery[1] != qos
+                or delivery[2] != retain
+                or delivery[3] != identifiers
+            ):
+                delivery = Delivery(message, qos, retain, identifiers)
+            taker.deliver(delivery, now)
         if retained and message.payload:
             for taker, options, identifier, _ in subscriptions.latecomers(message):
                 identifiers = (identifier,) if identifier else ()

@@ -21,6 +21,7 @@ from ...core.record import StoredRecord, TopicPartition
 from ..mqtt.aliases import OutboundAliases
 from ..mqtt.encoding import encode_packet
 from ..mqtt.packets import Acknowledgement, PacketType, Version
+from ..mqtt.properties import NO_PROPERTIES
 from ..mqtt.reasons import Reason
 from .backlog import Delivery
 from .departures import Departures, Reading
@@ -61,9 +62,7 @@ class Flight:
         self.message: Message | None = message
         self.tp = message.tp
         self.offset = message.offset
-        self.qos = delivery.qos
-        self.retain = delivery.retain
-        self.identifiers = delivery.identifiers
+        _, self.qos, self.retain, self.identifiers = delivery
         self.size = message.size
         self.group = group
         self.released = False
@@ -75,8 +74,8 @@ class Flights(ABC):
     """The lower layer of an `Outbound`."""
 
     __slots__ = (
-        "_awaiting", "_changed", "_closed", "_departures", "_flight_bytes", "_flights", "_last_id", "_noted", "_resend",
-        "_unsent", "link", "session",
+        "_awaiting", "_changed", "_closed", "_departures", "_flight_bytes", "_flight_bytes_max", "_flights",
+        "_last_id", "_noted", "_resend", "_unsent", "link", "session",
     )  # fmt: skip
 
     def __init__(self, session: Session, departures: Departures) -> None:
@@ -85,6 +84,7 @@ class Flights(ABC):
         self._departures = departures
         self._flights: dict[int, Flight] = {}
         self._flight_bytes = 0
+        self._flight_bytes_max = int(departures.settings.inflight_bytes_max)
         self._last_id = 0
         self._resend: deque[int] = deque()
         self._awaiting: dict[
@@ -130,10 +130,7 @@ class Flights(ABC):
         return link is not None and link.writable and not self._resend and not self._full(link)
 
     def _full(self, link: Link) -> bool:
-        return (
-            len(self._flights) >= link.window
-            or self._flight_bytes >= self._departures.settings.inflight_bytes_max
-        )
+        return len(self._flights) >= link.window or self._flight_bytes >= self._flight_bytes_max
 
     def launch(self, delivery: Delivery, now: float, group: Group | None = None) -> None:
         """Into flight; the caller has seen that there is room."""
@@ -173,13 +170,18 @@ class Flights(ABC):
     ) -> bool:
         message, qos, retain, identifiers = delivery
         first_byte = 0x30 | dup << 3 | qos << 1 | retain
-        aliases = link.aliases
-        data = message.packet(
-            link.version, first_byte, packet_id, identifiers, now, aliases=aliases
-        )
+        aliases, version = link.aliases, link.version
+        if aliases is None and (
+            version is Version.V311 or (message.properties is NO_PROPERTIES and not identifiers)
+        ):
+            # the same for all but for the identifier: what `packet` would make, without the call
+            head, tail = message.frame(version, first_byte)
+            data = head + packet_id.to_bytes(2, "big") + tail if packet_id else head + tail
+        else:
+            data = message.packet(version, first_byte, packet_id, identifiers, now, aliases=aliases)
         if aliases is not None and not link.fits(len(data)):
             aliases.unsent(message.topic_bytes)
-            data = message.packet(link.version, first_byte, packet_id, identifiers, now)
+            data = message.packet(version, first_byte, packet_id, identifiers, now)
         if not link.fits(len(data)):
             # [MQTT-3.1.2-25]: behave as if it had been delivered
             self._departures.tally.delivery_dropped["too large for client"] += 1

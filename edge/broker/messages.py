@@ -102,9 +102,10 @@ class Message:
     def frame(self, version: Version, first_byte: int) -> tuple[bytes, bytes]:
         """(before, after) the packet identifier; at QoS 0 the halves meet without one."""
         key = version << 8 | first_byte
-        if self._encoded is None:
-            self._encoded = {}
-        halves = self._encoded.get(key)
+        encoded = self._encoded
+        if encoded is None:
+            encoded = self._encoded = {}
+        halves = encoded.get(key)
         if halves is None:
             has_id = first_byte & 0x06
             tail = self.payload
@@ -119,7 +120,8 @@ class Message:
                     self.topic_bytes,
                 )
             )
-            halves = self._encoded[key] = (head, tail)
+            # without an identifier the packet is the same for all: made once, and not copied when the halves meet
+            halves = encoded[key] = (head, tail) if has_id else (head + tail, b"")
         return halves
 
     def packet(

@@ -68,10 +68,12 @@ class Outbound(Flights):
         backlog = self.backlog
         if (
             link is not None
-            and not backlog
             and link.writable
+            and not backlog.queue
+            and not backlog.cursors
             and not self._resend
-            and not self._full(link)
+            and len(self._flights) < link.window
+            and self._flight_bytes < self._flight_bytes_max
         ):
             self.launch(delivery, now)
             return
