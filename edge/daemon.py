@@ -322,7 +322,7 @@ async def _open_admin(edge: Edge, stack: AsyncExitStack, address: tuple[str, int
     from prometheus_client import CollectorRegistry
 
     from ..core.admin import AdminServer
-    from .metrics import BrokerMetrics, EntranceMetrics, JournalMetrics, TimeMetrics
+    from .metrics import BrokerMetrics, EntranceMetrics, JournalMetrics, StateMetrics, TimeMetrics
     from .wear.metrics import WearMetrics
 
     registry = CollectorRegistry()
@@ -330,6 +330,8 @@ async def _open_admin(edge: Edge, stack: AsyncExitStack, address: tuple[str, int
     EntranceMetrics(edge.entrance, registry)
     JournalMetrics(edge.journal, edge.committer, registry)
     TimeMetrics(edge.anchoring, registry)
+    if edge.keeping is not None:
+        StateMetrics(edge.broker, edge.keeping, registry)
     if edge.wear is not None:
         WearMetrics(edge.wear, registry)
     if edge.uplink is not None:

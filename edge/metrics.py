@@ -15,6 +15,7 @@ from ..core.journal.files.journal import FileJournal
 from .broker.backlog import Backlog
 from .broker.broker import Broker
 from .entrance import Entrance
+from .keeping import Keeping
 from .timekeeping import Anchoring
 
 
@@ -145,6 +146,42 @@ def _by_reason(name: str, text: str, values: Mapping[str, int]) -> Metric:
     for reason, value in sorted(values.items()):
         counter.add_metric([reason], value)
     return counter
+
+
+class StateMetrics:
+    """Sessions and retained messages on disk: notes, checkpoints, and whether they can be written."""
+
+    def __init__(self, broker: Broker, keeping: Keeping, registry: CollectorRegistry) -> None:
+        self._broker = broker
+        self._keeping = keeping
+        registry.register(self)
+
+    def collect(self) -> Iterable[Metric]:
+        keeping, checkpoints = self._keeping, self._keeping.checkpoints
+        if checkpoints is None:
+            return
+        for name, text, value in (
+            ("notes", "Changes of kept sessions noted in the log", self._broker.book.said),
+            ("checkpoints", "Checkpoints written", checkpoints.rounds),
+            ("checkpoint_rows", "Rows written by them", checkpoints.rows),
+            ("checkpoint_failures", "Checkpoints that could not be written", checkpoints.failures),
+            ("unpinned", "Times that notes were let go without one", checkpoints.forsaken),
+            ("losses", "What the last start could not restore", len(keeping.restored.losses)),
+        ):
+            counter = CounterMetricFamily(f"headwater_state_{name}", text)
+            counter.add_metric([], float(value))
+            yield counter
+        for name, text, gauge_value in (
+            (
+                "failing",
+                "1 while the checkpoint cannot be written",
+                checkpoints.trouble is not None,
+            ),
+            ("restore_seconds", "How long the last start read state", keeping.restore_s),
+        ):
+            gauge = GaugeMetricFamily(f"headwater_state_{name}", text)
+            gauge.add_metric([], float(gauge_value))
+            yield gauge
 
 
 class JournalMetrics:

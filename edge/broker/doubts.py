@@ -21,6 +21,7 @@ the commit, so that a publish costs one list entry until then, and nothing in se
 from __future__ import annotations
 
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from hashlib import blake2b
 
 import msgspec
@@ -31,6 +32,7 @@ from ..mqtt.properties import NO_PROPERTIES
 
 ENTRY_BYTES = 10
 _HASH_BYTES = 8
+_NONE: AbstractSet[tuple[int, int]] = frozenset()
 
 
 class _Stored:
@@ -73,9 +75,8 @@ class Doubts:
         self._carried: dict[int, tuple[bytes, int]] = {}
         self._carried_through = 0
         self._answered: list[tuple[int, int]] = []  # position, packet identifier
-        self._proven: set[tuple[int, int]] = (
-            set()
-        )  # commit, packet identifier: the repetition's PUBACK arrived
+        # (commit, packet identifier) of repetitions whose PUBACK arrived; few sessions ever have one
+        self._proven: AbstractSet[tuple[int, int]] = _NONE
         self.settled = 0  # the highest commit of which nothing is in doubt any more
 
     @property
@@ -172,7 +173,7 @@ class Doubts:
         self._count -= sum(len(each.packed) for each in self._stored[:reached]) // ENTRY_BYTES
         del self._stored[:reached]
         self._carried.clear()
-        self._proven.clear()
+        self._proven = _NONE
         return True
 
     def _forget_answered(self, position: int) -> None:
@@ -180,7 +181,7 @@ class Doubts:
             packet_id = self._answered.pop(0)[1]
             found = self._carried.pop(packet_id, None)
             if found is not None:
-                self._proven.add((found[1], packet_id))
+                self._proven = self._proven | {(found[1], packet_id)}
 
     # --- between connections -----------------------------------------------------------------------------------
 

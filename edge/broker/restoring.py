@@ -208,11 +208,7 @@ class _Replay:
             released = set(said.released)
             kept = [each for each in state.incoming if each not in released]
             state.incoming = kept + [each for each in said.received if each not in kept]
-            doubts = [each for each in state.doubts if said.settled < each[0] != note.commit]
-            if said.doubts:
-                doubts.append((note.commit, said.doubts))
-                doubts.sort()
-            state.doubts = doubts
+            _doubt(state.doubts, said, note.commit)
 
     def _retained(self, note: Note) -> None:
         for said in notes.decode(note.payload, list[notes.RetainedAt]):
@@ -272,3 +268,17 @@ class _Replay:
             self._report.lost(f"session {state.client_id!r}: deliveries under way: {error}")
             session.restore_outbound(b"")
         return session
+
+
+def _doubt(doubts: list[tuple[int, bytes]], said: notes.Inbound, commit: int) -> None:
+    """In place, in the order of commits: what is settled goes, what `commit` stored is what the note says."""
+    settled = 0
+    while settled < len(doubts) and doubts[settled][0] <= said.settled:
+        settled += 1
+    del doubts[:settled]
+    if said.doubts and commit > said.settled:
+        place = len(doubts)  # a row may be younger than the note
+        while place and doubts[place - 1][0] >= commit:
+            place -= 1
+        known = place < len(doubts) and doubts[place][0] == commit
+        doubts[place : place + known] = [(commit, said.doubts)]
