@@ -104,7 +104,8 @@ class Intake(Holding):
                 acks.append(puback)
         published[1] += len(acks) + early
         published[0] += unacknowledged - len(acks) - early
-        self._doubt(run, told, len(acks) + early - counted)
+        if session.doubts is not None:
+            self._doubt(run, told, len(acks) + early - counted)
         self._hold(acks)
 
     def _doubt(self, run: Run, first: int, count: int) -> int:

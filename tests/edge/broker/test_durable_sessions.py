@@ -261,6 +261,10 @@ def test_a_will_delay_goes_on_after_a_power_cut_and_a_client_that_returns_takes_
     machine.wait(2)
     machine.sync()
     assert machine.values == [b"gone"]
+    machine.power_cut()
+    machine.wait(100)
+    machine.sync()
+    assert machine.values == [b"gone"]
     other = Machine()
     kept(other, will=DELAYED).lose()
     other.sync()
