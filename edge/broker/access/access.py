@@ -55,6 +55,11 @@ class Access:
             text = _read(settings.acl_file, "edge.access.acl_file")
             rules = parse_rules(text, source=settings.acl_file)
         self.passwords, self.rules = passwords, rules
+        self._checker.change(
+            threads=settings.verification_threads,
+            waiting_max=settings.verifications_waiting_max,
+            remember_s=float(settings.remember),
+        )
         # one machine that guesses leaves three quarters of the queue to the others
         self._share = max(1, settings.verifications_waiting_max // 4)
 

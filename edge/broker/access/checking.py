@@ -99,8 +99,14 @@ class Checker:
         for done in self._asked.pop(question, ()):
             done(is_right)
 
-    def forget(self) -> None:
-        self._known.clear()
+    def change(self, *, threads: int, waiting_max: int, remember_s: float) -> None:
+        """Other limits from now on; what is being verified is answered all the same."""
+        if threads != self._threads and self._pool is not None:
+            self._pool.shutdown(wait=False)
+            self._pool = None
+        self._threads = threads
+        self._waiting_max = waiting_max
+        self._remember_s = remember_s
 
     def close(self) -> None:
         if self._pool is not None:

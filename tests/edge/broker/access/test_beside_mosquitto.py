@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
-import socket
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,6 +14,7 @@ from headwater.edge.broker.listening.settings import ListenerSettings
 from headwater.edge.mqtt.packets import Acknowledgement, Publish
 from tests.requirements import program
 
+from ...sources.mosquitto import Mosquitto
 from ..listening.entry import ANY, Bare, run, serving
 
 pytestmark = pytest.mark.interop
@@ -42,34 +41,6 @@ TOPICS = (
     "/hello", "sensors//shared",
 )  # fmt: skip
 USERS = ((None, None), ("kitchen", b"one"), ("cellar", b"two"))
-
-
-@contextmanager
-def mosquitto(folder: Path, passwords: Path, rules: Path) -> Iterator[int]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    config = folder / "mosquitto.conf"
-    config.write_text(
-        f"listener {port} 127.0.0.1\nuser root\nallow_anonymous true\n"
-        f"password_file {passwords}\nacl_file {rules}\n"
-    )
-    process = subprocess.Popen(
-        [program("mosquitto"), "-c", str(config)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        for _ in range(1000):
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                break
-            except ConnectionRefusedError:
-                assert process.poll() is None, "mosquitto ended"
-        yield port
-    finally:
-        process.terminate()
-        process.wait(20)
 
 
 async def answers(port: int) -> dict[tuple[str | None, str], bool]:
@@ -102,8 +73,12 @@ def test_the_same_files_give_the_same_answers(tmp_path: Path) -> None:
         subprocess.run([*make, str(passwords), user, password.decode()], check=True)
 
     async def scenario() -> None:
-        with mosquitto(tmp_path, passwords, rules) as port:
-            theirs = await answers(port)
+        mosquitto = Mosquitto(tmp_path, f"password_file {passwords}\nacl_file {rules}\n")
+        try:
+            await asyncio.to_thread(mosquitto.start)
+            theirs = await answers(mosquitto.port)
+        finally:
+            mosquitto.stop()
         access = AccessSettings(password_file=str(passwords), acl_file=str(rules))
         async with serving(ListenerSettings(address=ANY), access=access) as served:
             ours = await answers(served.port())

@@ -57,7 +57,7 @@ class Guarded:
         self.settings = AccessSettings(
             password_file=str(self.passwords),
             acl_file=str(self.acl) if rules else "",
-            verifications_waiting_max=waiting_max * 4,
+            verifications_waiting_max=waiting_max,
         )
         self.posted: queue.Queue[Callable[[], None]] = queue.Queue()
         checker = Checker(
@@ -203,11 +203,19 @@ def test_a_connect_that_waits_for_its_password_does_not_time_out(tmp_path: Path)
 
 def test_beyond_the_bound_of_verifications_a_client_is_told_to_come_back(tmp_path: Path) -> None:
     guarded = Guarded(tmp_path, waiting_max=2)
-    waiting = [guarded.knock("a", password, client_id=str(password)) for password in (b"1", b"2")]
-    assert reason(guarded.knock("a", b"3")) == 0x89
+    waiting = [
+        guarded.knock("a", guess, client_id=str(guess), address=address)
+        for guess, address in ((b"1", "10.0.0.1:1"), (b"2", "10.0.0.2:1"))
+    ]
+    assert reason(guarded.knock("a", b"3", address="10.0.0.3:1")) == 0x89
     guarded.answer()
     guarded.answer()
     assert [reason(peer) for peer in waiting] == [0x86, 0x86]
+    # more of them from now on, as after SIGHUP
+    guarded.access.reload(msgspec.structs.replace(guarded.settings, verifications_waiting_max=3))
+    for number in range(3):
+        peer = guarded.knock("a", b"%d" % (7 + number), address=f"10.0.0.{number}:1")
+        assert not peer.transport.written
 
 
 RULES = """

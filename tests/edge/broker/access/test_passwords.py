@@ -167,6 +167,17 @@ def test_a_storm_of_one_user_costs_one_verification_and_has_a_bound() -> None:
     assert waiting.checker.waiting == 0
 
 
+def test_fewer_or_more_threads_answer_what_was_asked_before() -> None:
+    waiting = Waiting()
+    waiting.ask(PASSWORDS, "kitchen", b"x")
+    waiting.checker.change(threads=2, waiting_max=4, remember_s=0)
+    waiting.ask(PASSWORDS, "kitchen", b"y")
+    assert {waiting.take(), waiting.take()} == {True, False}
+    assert waiting.ask(PASSWORDS, "kitchen", b"x") is None, "nothing is remembered any more"
+    assert waiting.take() is True
+    waiting.checker.close()
+
+
 MOSQUITTO = (
     "open:$7$101$ZjXq1ixZsm4F5Kmf$vG4tyPIs1AyBQiKg6Nf4JRZM5SQfP7fFS9kqW8fPOwJTobkwDwxjeQnXQHxlj/"
     "Ci4u5fI+0dEpEWPdgZmBcKIA==\n"
