@@ -14,9 +14,7 @@ from tests.requirements import program
 
 
 class Mosquitto:
-    def __init__(self, folder: Path, more: str = "") -> None:
-        """`more`: lines for its configuration."""
-        self._more = more
+    def __init__(self, folder: Path) -> None:
         with socket.create_server(("127.0.0.1", 0)) as server:
             self.port: int = server.getsockname()[1]
         self._folder = folder
@@ -30,7 +28,7 @@ class Mosquitto:
         config = self._folder / "mosquitto.conf"
         config.write_text(
             f"listener {self.port} 127.0.0.1\nallow_anonymous true\nmax_queued_messages 0\n"
-            f"persistence true\npersistence_location {self._folder}/\nuser root\n{self._more}"
+            f"persistence true\npersistence_location {self._folder}/\nuser root\n"
         )
         self._process = subprocess.Popen(
             [program("mosquitto"), "-c", str(config)], stderr=subprocess.DEVNULL

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import socket
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,6 @@ from headwater.edge.broker.listening.settings import ListenerSettings
 from headwater.edge.mqtt.packets import Acknowledgement, Publish
 from tests.requirements import program
 
-from ...sources.mosquitto import Mosquitto
 from ..listening.entry import ANY, Bare, run, serving
 
 pytestmark = pytest.mark.interop
@@ -41,6 +42,27 @@ TOPICS = (
     "/hello", "sensors//shared",
 )  # fmt: skip
 USERS = ((None, None), ("kitchen", b"one"), ("cellar", b"two"))
+
+
+def mosquitto(folder: Path, passwords: Path, rules: Path) -> tuple[int, subprocess.Popen[bytes]]:
+    """Its port, when it listens."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+    config = folder / "mosquitto.conf"
+    config.write_text(
+        f"listener {port} 127.0.0.1\nuser root\nallow_anonymous true\n"
+        f"password_file {passwords}\nacl_file {rules}\n"
+    )
+    process = subprocess.Popen([program("mosquitto"), "-c", str(config)], stderr=subprocess.DEVNULL)
+    for _ in range(200):
+        try:
+            socket.create_connection(("127.0.0.1", port), 0.2).close()
+        except OSError:
+            time.sleep(0.05)
+        else:
+            return port, process
+    process.kill()
+    raise AssertionError("mosquitto does not listen")
 
 
 async def answers(port: int) -> dict[tuple[str | None, str], bool]:
@@ -73,12 +95,12 @@ def test_the_same_files_give_the_same_answers(tmp_path: Path) -> None:
         subprocess.run([*make, str(passwords), user, password.decode()], check=True)
 
     async def scenario() -> None:
-        mosquitto = Mosquitto(tmp_path, f"password_file {passwords}\nacl_file {rules}\n")
+        port, process = await asyncio.to_thread(mosquitto, tmp_path, passwords, rules)
         try:
-            await asyncio.to_thread(mosquitto.start)
-            theirs = await answers(mosquitto.port)
+            theirs = await answers(port)
         finally:
-            mosquitto.stop()
+            process.terminate()
+            await asyncio.to_thread(process.wait, 20)
         access = AccessSettings(password_file=str(passwords), acl_file=str(rules))
         async with serving(ListenerSettings(address=ANY), access=access) as served:
             ours = await answers(served.port())
