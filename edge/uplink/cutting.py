@@ -62,6 +62,7 @@ class Cutter:
         self._prefix = f"{origin.edge}/{partition.topic}/{partition.partition}/".encode()
         self._log = origin.log.encode()
         self._limits = limits
+        self.linger_s = limits.linger_s
         self.bytes_max = (
             limits.bytes_max
         )  # of a batch before compression; a slow link makes it smaller
@@ -94,7 +95,7 @@ class Cutter:
     @property
     def due_at(self) -> float | None:
         """When what is at hand goes out even though it is little; None where nothing is at hand."""
-        return None if self._since is None else self._since + self._limits.linger_s
+        return None if self._since is None else self._since + self.linger_s
 
     def restart(self, offset: int) -> None:
         self._waiting.clear()
@@ -147,7 +148,7 @@ class Cutter:
         return (
             self._estimate >= self.bytes_max
             or self._wanted - self._first >= self._limits.records_max
-            or now - self._since >= self._limits.linger_s
+            or now - self._since >= self.linger_s
         )
 
     def cut(self, era: Era, *, label: int, records_max: int, plain: bool) -> Cut:

@@ -111,7 +111,8 @@ class PartitionLanes:
             return False
         if self._behind_since is None:
             self._behind_since = now
-        return now - self._behind_since >= settings.split_after
+        is_held = self.ranges.live.is_held
+        return is_held or now - self._behind_since >= settings.split_after
 
     def open(self, cursor: PartitionCursor) -> None:
         """It is durable."""

@@ -66,6 +66,7 @@ class PartitionFlow:
         self.notices: list[Notice] = []
         self.refusal: Refusal | None = None
         self.end: int | None = None
+        self.is_held = False  # until late copies are over
         self.strangers: list[int] = []  # ranges found by reading back, to be taken in
         self._position = cursor.acked
         self._unacked: deque[Cut] = deque()
@@ -181,6 +182,7 @@ class PartitionFlow:
             # a copy of the old era could land before the new one fences it: wait that out, and ask again
             self.retry_at = (self._lost_at or 0.0) + self._late_copies_s
             self.stage, self._era_origin, self._doubt = Stage.ASK, None, True
+            self.is_held = True
             return Need.NOTHING
         return Need.PRODUCER if self._wants_producer else Need.SAVE
 
@@ -320,7 +322,7 @@ class PartitionFlow:
             self._recut()
             return
         if self._late():
-            self._doubt = True
+            self._doubt = self.is_held = True
             self.retry_at = (self._lost_at or 0.0) + self._late_copies_s
             return  # the era that follows would have to wait; declare the loss once, not twice
         self.refusal = Refusal(cut.first, cut.first, code, self.last_error)
@@ -402,7 +404,7 @@ class PartitionFlow:
             cut.code = None
         if not self._unacked and self.supply.first != position:
             self.supply.restart(position)
-        self._doubt = False
+        self._doubt = self.is_held = False
         self.stage = Stage.OPEN
 
     # -- reading back ------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from ...core.errors import Misconfigured
 from ...core.record import GAPS_STREAM, TopicPartition
 from .cutting import CutLimits, Origin
 from .feeding import UplinkJournal
+from .limits import LinkClass
 from .settings import UplinkSettings
 from .shaping import Shaper
 
@@ -60,6 +61,12 @@ class Parts:
         if stream == GAPS_STREAM:
             return _PRIORITY_MAX + 1
         return max(0, min(_PRIORITY_MAX, self.priorities.get(stream, _PRIORITY_DEFAULT)))
+
+    @property
+    def linger_s(self) -> float:
+        """Over the present link."""
+        is_metered = self.shaper.link is LinkClass.METERED
+        return float(self.settings.linger_metered if is_metered else self.settings.linger)
 
     def backoff(self) -> Backoff:
         settings = self.settings

@@ -11,10 +11,11 @@ after this record.** It holds when the record is sent (a flow sends in order, on
 Whoever reads the cloud partition (reading back here, the sink's ledger there) needs nothing else: what is covered is the
 union of [L, o] over all records seen, and a record is new exactly if its offset is not covered.
 
-*Opening.* When the live range is far behind, at the journal's durable end `e`, nothing from `e` on was ever sent. The live
-range gets the end `e` at once, in memory; a range from `e` on, under a producer id that was never used, is written into the
-cursor file; then it may be used. A live range that has sent nothing since it was opened is not split again, and there
-is a limit to how many ranges there are, so a link that comes and goes cannot make more of them.
+*Opening.* When the live range is far behind, or has to wait until late copies are over (a gap after a restart): at the
+journal's durable end `e` nothing from `e` on was ever sent. The live range gets the end `e` at once, in memory; a range from
+`e` on, under a producer id that was never used, is written into the cursor file; then it may be used. A live range that
+has sent nothing since it was opened is not split again, and there is a limit to how many ranges there are, so a link
+that comes and goes cannot make more of them.
 
 *Merging.* A range is finished when all below its end is in the cloud for good or was given up by the journal (and declared).
 Then the next one takes over its origin, and so its label; its producer identity stays. That is what the label means:
@@ -36,7 +37,8 @@ an older cursor came back      it is *suspect* (cursor.py): each flow reads back
 both cursors lost              as a cluster never met, reading back from the oldest record held; ranges found are taken in
 another cluster                has its own ranges in its own cursor
 producer state expired         each flow reads back by itself; by their labels siblings' records do not confuse it
-a gap inside a range           that range's flow begins a new era behind it; the others do not notice
+a gap inside a range           that range's flow begins a new era behind it; the others do not notice. After a restart that
+                               waits a minute; live data need not, they get a range of their own
 retention overtakes backlog    the first range has nothing left to read below its end: finished. Losses are only what was
                                not sent (`unsent`)
 a record refused               its range stands until the loss is declared; the others do not notice
@@ -109,12 +111,12 @@ class PartitionRanges:
     # -- opening -----------------------------------------------------------------------------------------------------
 
     def splits(self, behind_max: int) -> bool:
-        """Is the live range so far behind that a new one should be opened?"""
+        """Is the live range so far behind, or behind and held up, that a new one should be opened?"""
         live = self.live
         if self._opening is not None or len(self.flows) >= self._most:
             return False
         is_used = len(self.flows) == 1 or live.acked > live.cursor.origin
-        return is_used and live.log_end - live.acked > behind_max
+        return is_used and live.log_end - live.acked > (0 if live.is_held else behind_max)
 
     def begin_opening(self, journal_end: int) -> None:
         """From now on the live range ends there. `open` or `give_up_opening` follows."""

@@ -30,6 +30,8 @@ class PartitionStatus(msgspec.Struct, frozen=True, kw_only=True):
     backlog_bytes: int
     """Estimated from the records read so far; the journal keeps no sum."""
     last_error: str
+    ranges: int = 0
+    """More than one: live data go beside history (ranges.py). 0: not begun."""
 
 
 class UplinkStatus(msgspec.Struct, frozen=True, kw_only=True):

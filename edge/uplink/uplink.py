@@ -267,6 +267,7 @@ class Uplink:
             backlog_records=records,
             backlog_bytes=int(records * each),
             last_error=lane.flow.last_error if lane else "",
+            ranges=len(lanes.ranges.flows) if lanes else 0,
         )
 
 

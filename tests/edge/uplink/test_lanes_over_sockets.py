@@ -108,6 +108,31 @@ def test_with_the_newest_cursor_damaged_ranges_that_it_knew_are_found_in_the_clo
     against("headwater", tmp_path, body)
 
 
+def test_live_data_do_not_wait_for_a_gap_that_has_to(tmp_path: Path) -> None:
+    """A gap met after a restart is crossed when late copies are over: a minute here, longer than the test waits."""
+
+    async def body(port: int) -> None:
+        river = River(tmp_path, port)
+        river.journal.append(SOURCE, [b"first"] * 10)
+        async with river.running() as uplink:
+            await river.drained(uplink)
+        river.journal.append(SOURCE, [b"lost"] * 10)
+        river.journal.retire(SOURCE, 20)
+        river.journal.append(SOURCE, [b"waits"] * 10)
+        async with river.running() as uplink:
+            async with asyncio.timeout(20):
+                await river.until(
+                    lambda: bool(status := uplink.status().partitions) and status[0].ranges > 1
+                )
+                river.journal.append(SOURCE, [b"live"] * 10)
+                uplink.notify()
+                await river.until(lambda: uplink.unsent(SOURCE, 20, 39) == [(20, 29)])
+        stored = [r for each in (await river.stored("readings")).values() for r in each]
+        assert addresses(stored, SOURCE) == [*range(10), *range(30, 40)]
+
+    against("headwater", tmp_path, body)
+
+
 def test_retention_that_overtakes_the_backlog_leaves_the_live_lane_alone(tmp_path: Path) -> None:
     async def body(port: int) -> None:
         river = River(tmp_path, port, split_records=100, batch_records_max=20)
