@@ -182,6 +182,7 @@ class Broker:
         Those with a delay wait on with their session, for the next start."""
         for client in tuple(self.clients):
             client.close(Reason.SERVER_SHUTTING_DOWN, "the broker is stopping")
+        self.departures.settle_all()
 
     # --- connections ------------------------------------------------------------------------------------------
 

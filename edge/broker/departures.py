@@ -15,6 +15,7 @@ at QoS 1 may be noted late, since a repeat is allowed: every `progress_interval`
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ...core.clock import Clock
@@ -32,6 +33,11 @@ if TYPE_CHECKING:
 
 # Held so long without handing any of it out, a chunk is given back when others wait.
 STALLED_S = 1.0
+# A state that nothing changed is noted again after so long: after a kill the records since its note are read again, and a
+# session that waited quietly for a week would have a week of them. Some hundred bytes an hour for each kept session.
+REFRESH_S = 3600.0
+# ... and no more than this many at a tick.
+REFRESHED_MAX = 100
 # After a read that failed: the disk is in trouble, and the journal itself reports it.
 PAUSE_S = 1.0
 
@@ -121,6 +127,7 @@ class Departures:
         self._reserved = 0
         self._unwritten: dict[Flights, None] = {}
         self._progressed: dict[Flights, None] = {}
+        self._noted_at: dict[Flights, float] = {}  # oldest first
         self._progress_at = self.now + float(settings.progress_interval)
 
     # --- the shared memory ----------------------------------------------------------------------------------------
@@ -231,6 +238,7 @@ class Departures:
         """It is over."""
         self._unwritten.pop(outbound, None)
         self._progressed.pop(outbound, None)
+        self._noted_at.pop(outbound, None)
 
     def settle(self) -> bool:
         """Put what is to be noted into the open commit. True where something was."""
@@ -252,12 +260,19 @@ class Departures:
                 )
                 continue
             noted = noted or commit > gate.durable
+            self._noted_at.pop(outbound, None)
+            self._noted_at[outbound] = self.now
             if commit <= gate.durable:
                 outbound.noted(commit)
                 outbound.release(commit)
             elif outbound.noted(commit):
                 gate.wait_for(outbound, commit) if commit != gate.commit else gate.wait(outbound)
         return noted
+
+    def settle_all(self) -> None:
+        """At an orderly end: every state as it is, so that nothing is read again after the start."""
+        self._unwritten |= dict.fromkeys(self._noted_at)
+        self.settle()
 
     def tick(self, now: float) -> bool:
         """Time passes. True where something was noted."""
@@ -270,4 +285,8 @@ class Departures:
             self._progress_at = now + float(self.settings.progress_interval)
             self._unwritten |= self._progressed
             self._progressed = {}
+        for outbound, noted_at in tuple(islice(self._noted_at.items(), REFRESHED_MAX)):
+            if now - noted_at < REFRESH_S:
+                break
+            self._unwritten[outbound] = None
         return self.settle()

@@ -113,3 +113,27 @@ def test_qos_2_is_delivered_exactly_once_and_in_order_across_kills(seed: int) ->
                 pending.discard(packet.packet_id)
                 peer.send(Acknowledgement(PacketType.PUBCOMP, packet.packet_id))
     assert received == list(range(sent)), seed
+
+
+def test_a_state_that_nothing_changed_is_noted_again_every_hour_and_at_the_end() -> None:
+    bench, book = with_book()
+    bench.connect("quiet", properties=KEPT).subscribe("cmd/#", qos=1)
+    publisher = bench.connect("p")
+
+    def noted() -> int:
+        state = book.survivor("quiet")
+        assert state is not None
+        return state.positions[0].next if state.positions else 0
+
+    for number in range(10):
+        publisher.publish("data", b"x", id=number + 1)
+    bench.sync()
+    assert noted() == 0
+    bench.wait(3700)
+    bench.sync()
+    assert noted() == 10
+    publisher.publish("data", b"x", id=50)
+    bench.sync()
+    bench.broker.close()
+    bench.sync()
+    assert noted() == 11
