@@ -24,7 +24,7 @@ import structlog
 from ...core.address import split_address
 from ...core.backoff import Backoff
 from ...core.clock import KnownTime
-from ...core.errors import HeadwaterError, Misconfigured, Unavailable
+from ...core.errors import HeadwaterError, Misconfigured, Refused, Unavailable
 from ..broker.broker import Broker
 from ..mqtt.packets import Publish
 from ..mqtt.properties import NO_PROPERTIES, Properties
@@ -159,8 +159,13 @@ class MqttSource:
         else:
             client.connect_async(host, port, keep_alive)
         client.reconnect()
-        if self._dialer is not None:
-            self._dialer.check(client.socket())
+        sock = client.socket()
+        if self._dialer is not None and sock is not None:
+            try:
+                self._dialer.check(sock)  # CONNECT, with the password, is not written yet
+            except Refused:
+                sock.close()
+                raise
         return client
 
     # --- the socket and the loop ---------------------------------------------------------------------------------

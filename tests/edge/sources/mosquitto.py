@@ -14,7 +14,8 @@ from tests.requirements import program
 
 
 class Mosquitto:
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, more: str = "") -> None:
+        self._more = more  # lines of its configuration
         with socket.create_server(("127.0.0.1", 0)) as server:
             self.port: int = server.getsockname()[1]
         self._folder = folder
@@ -28,7 +29,7 @@ class Mosquitto:
         config = self._folder / "mosquitto.conf"
         config.write_text(
             f"listener {self.port} 127.0.0.1\nallow_anonymous true\nmax_queued_messages 0\n"
-            f"persistence true\npersistence_location {self._folder}/\nuser root\n"
+            f"persistence true\npersistence_location {self._folder}/\nuser root\n{self._more}"
         )
         self._process = subprocess.Popen(
             [program("mosquitto"), "-c", str(config)], stderr=subprocess.DEVNULL

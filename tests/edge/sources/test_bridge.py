@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -15,12 +16,14 @@ from paho.mqtt.properties import Properties
 from headwater.core.batch import decode_batch
 from headwater.core.errors import Misconfigured, Missing
 from headwater.core.journal.files.settings import FileJournalSettings
+from headwater.core.kafka.credentials import TlsSettings
 from headwater.core.record import StoredRecord, TopicPartition
 from headwater.core.units import ByteSize, Duration
 from headwater.edge.daemon import Edge, open_edge
 from headwater.edge.settings import EdgeSettings
 from headwater.edge.sources.settings import MqttSourceSettings, Protocol, SourcesSettings
 from headwater.edge.sources.upstream import MqttSource
+from tests.authority import DAY, Authority, Files
 
 from ..test_daemon import GatedDisk, run, until
 from .mosquitto import Mosquitto
@@ -215,6 +218,45 @@ def test_what_can_never_be_stored_stands_in_nobodys_way(
             assert [r.value for r in await records_of(edge)] == [b"2"]
 
     run(scenario)
+
+
+def test_tls_with_a_certificate_that_nobody_can_date(tmp_path: Path) -> None:
+    """The edge does not know the time (nobody set its clock): chain and name are checked, dates against the floor."""
+    ca = Authority(tmp_path)
+    whole = ca.issue("localhost", file="whole")
+    past = ca.issue("localhost", file="past", begins=-900 * DAY, ends=-800 * DAY)
+    folder = tmp_path / "mosquitto"
+    folder.mkdir()
+
+    async def scenario(files: Files, *, trusts: str, takes: bool) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            port = server.getsockname()[1]
+        upstream = Mosquitto(
+            folder,
+            more=f"listener {port} 127.0.0.1\ncertfile {files.certificate}\nkeyfile {files.key}\n",
+        )
+        upstream.start()
+        try:
+            chosen = settings(
+                tmp_path, upstream, address=f"localhost:{port}", tls=TlsSettings(ca=trusts)
+            )
+            async with open_edge(chosen) as edge:
+                source = edge.sources[0]
+                task = asyncio.ensure_future(source.run())
+                await until(lambda: source.connected or bool(source.last_error))
+                assert source.connected == takes, source.last_error
+                if takes:
+                    await asyncio.to_thread(publish, upstream, [("up/a", b"1"), ("up/a", b"2")])
+                    await until(lambda: source.acknowledged == 2)
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+        finally:
+            upstream.stop()
+
+    run(lambda: scenario(whole, trusts=ca.path, takes=True))
+    run(lambda: scenario(past, trusts=ca.path, takes=False))
+    run(lambda: scenario(whole, trusts=Authority(tmp_path, "other").path, takes=False))
 
 
 @pytest.mark.parametrize(
