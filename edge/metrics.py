@@ -206,6 +206,7 @@ class JournalMetrics:
                 "Bytes handed to the device, padding included",
                 counters.bytes_written,
             ),
+            ("payload_bytes", "Bytes of record batches among them", counters.payload_bytes),
             ("padding_bytes", "Bytes of padding among them", counters.padding_bytes),
             ("sync_seconds", "Time spent in fdatasync", counters.sync_seconds),
             ("write_failures", "Writes and syncs that the disk refused", counters.write_failures),
@@ -221,6 +222,11 @@ class JournalMetrics:
             ("full", "1 while new records are refused for want of room", journal.full is not None),
             ("stalled", "1 while the disk refuses", self._committer.stalled is not None),
             ("last_sync_seconds", "The latest fdatasync", counters.last_sync_s),
+            (
+                "tail_bytes",
+                "Records of memory streams that are in memory only",
+                sum(writer.tail_bytes for writer in journal.volatile.values()),
+            ),
         ):
             gauge = GaugeMetricFamily(f"headwater_journal_{name}", text)
             gauge.add_metric([], float(gauge_value))

@@ -189,3 +189,36 @@ def test_reservations_outlive_every_segment_they_were_written_in() -> None:
     disk.restart(power_cut=True)
     (loss,) = open_journal(disk, early=EARLY).recovery.volatile
     assert loss.first == 2
+
+
+def test_damage_that_may_hide_a_reservation_makes_the_jump_wider() -> None:
+    """Bit rot in the frame that reserved, with frames after it: what it reserved may have been given."""
+    disk = SimDisk(random.Random(1))
+    journal = open_journal(disk, early=EARLY)
+    b = TopicPartition("b", 0)
+
+    def commit(partition: TopicPartition, value: bytes) -> int:
+        journal.writer(partition).append(1, None, value)
+        sealed = journal.seal()
+        assert sealed is not None
+        place = journal.appender.position
+        sealed.write()
+        journal.complete(sealed)
+        return place
+
+    commit(A, b"first")
+    for _ in range(60):
+        journal.writer(A).append(1, None, b"early")
+    second = commit(A, b"renews what is reserved")
+    commit(b, b"after it")
+    given = 0
+    while journal.writer(A).append(1, None, b"early") >= 0 and journal.writer(A).passed:
+        given = journal.writer(A).next_offset
+    assert given > 66, "beyond what the first note reserved"
+    disk.flip("/j/00000000000000000001.segment", second + 100)
+    disk.restart(power_cut=True)
+    for _ in range(2):
+        again = open_journal(disk, early=EARLY)
+        assert again.recovery.damage
+        assert again.writer(A).next_offset >= given
+        again.close()
