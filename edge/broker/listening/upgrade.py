@@ -3,7 +3,8 @@
 What is not such a request gets an HTTP error and a closed connection; the head is bounded. The subprotocol must be
 `mqtt` ([MQTT-6.0.0-3]; clients of before 2014 say `mqttv3.1`). A browser says from which page it comes: another
 site's page must not reach a broker on its reader's machine, so unless the listener names its origins, only pages of
-the host connected to are taken; clients that are no browsers send no Origin.
+the host connected to are taken, and on loopback only by its own names, since a site's DNS may point there (rebinding).
+Clients that are no browsers send no Origin.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ SUBPROTOCOLS = ("mqtt", "mqttv3.1")
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _REQUEST = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+) (\S+) HTTP/(\d)\.(\d)\Z")
 _FIELD = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(.*?)[ \t]*\Z")
+
+_LOOPBACK = re.compile(r"127(\.\d{1,3}){3}\Z")
 
 _PHRASES = {
     400: "Bad Request",
@@ -48,9 +51,10 @@ class BadHandshake(Exception):
 class Upgrade:
     """Feed it until it answers: (bytes to write, bytes of frames that came with the request)."""
 
-    __slots__ = ("_head", "_origins", "_path")
+    __slots__ = ("_head", "_is_local", "_origins", "_path")
 
-    def __init__(self, path: str, origins: Sequence[str]) -> None:
+    def __init__(self, path: str, origins: Sequence[str], *, is_local: bool = False) -> None:
+        self._is_local = is_local
         self._path = path
         self._origins = origins
         self._head = b""
@@ -115,15 +119,18 @@ class Upgrade:
             return
         if not self._origins:
             try:
-                if (
-                    urlsplit(origin).hostname
-                    == urlsplit(f"//{fields['host']}").hostname
-                    is not None
-                ):
+                host = urlsplit(f"//{fields['host']}").hostname
+                if host and urlsplit(origin).hostname == host and self._may_be_called(host):
                     return
             except ValueError:
                 pass
         raise BadHandshake(403, "pages of this origin may not connect")
+
+    def _may_be_called(self, host: str) -> bool:
+        """A name that another site's DNS made point to this machine's loopback is not this machine's."""
+        return (
+            not self._is_local or host in ("localhost", "::1") or _LOOPBACK.match(host) is not None
+        )
 
 
 def _fields(lines: Sequence[str]) -> dict[str, str]:

@@ -45,7 +45,9 @@ class WebSocket:
         settings = visitor.door.settings
         self.visitor = visitor
         self._make_client = make_client
-        self._upgrade: Upgrade | None = Upgrade(settings.path, settings.origins)
+        self._upgrade: Upgrade | None = Upgrade(
+            settings.path, settings.origins, is_local=settings.is_local
+        )
         self._timeout_s = float(settings.handshake_timeout)
         self._write_buffer_max = write_buffer_max
         self._unframer = Unframer()

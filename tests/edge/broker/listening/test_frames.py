@@ -188,6 +188,23 @@ def test_a_page_may_connect_from_its_own_host_or_where_the_listener_says_so() ->
         upgrade(own, origins=("https://panel.example",))
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1:8083", "localhost", "[::1]:8083"])
+def test_on_loopback_a_page_of_this_machine_may_connect(host: str) -> None:
+    assert Upgrade("/mqtt", (), is_local=True).feed(_of_page(host))
+
+
+@pytest.mark.parametrize("host", ["evil.example:8083", "127.0.0.1.evil.example", "[::2]"])
+def test_on_loopback_a_name_that_points_here_is_not_ours(host: str) -> None:
+    """DNS rebinding: origin and host agree, and both are another site's."""
+    with pytest.raises(BadHandshake):
+        Upgrade("/mqtt", (), is_local=True).feed(_of_page(host))
+
+
+def _of_page(host: str) -> bytes:
+    new = f"Origin: http://{host}\r\nHost: {host}"
+    return REQUEST.replace("Host: edge.example:8083", new).encode()
+
+
 def test_a_request_that_never_ends_is_bounded() -> None:
     upgrading = Upgrade("/mqtt", ())
     for _ in range(8):
