@@ -6,7 +6,7 @@ is durable from the start.
 
 What happens with each message (QoS 1 publishes in doubt, QoS 2 identifiers, retained records) is gathered and becomes one
 note per commit, made just before it is sealed. That the peer's TCP has an acknowledgement (doubts.py) is noted in whatever
-commit comes next; where none comes for `EVIDENCE_QUIET_S`, one is made for it, so that after a crash little is in doubt.
+commit comes next; where none comes for `evidence_quiet`, one is made for it, so that after a crash little is in doubt.
 
 `dirty` is what has changed since the last checkpoint (checkpoints.py): session numbers and topics.
 """
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
     from .peer import Peer
     from .sessions import Session
 
-# A publisher faster than this has its evidence noted with its next publish; a slower one costs one more commit each, of
-# 4 KiB: 177 MB a day at the very most. Shorter would wear more, longer leaves more in doubt after a crash.
-EVIDENCE_QUIET_S = 2.0
 DURABLE = 0
 _RETAINED_PER_NOTE = 10_000
 # A note is no larger than a record may be; what grows with the number of clients is told in several.
@@ -40,6 +37,7 @@ _FILTERS_PER_NOTE = 15  # of 64 KiB at the very most
 class Book:
     __slots__ = (
         "_committer",
+        "_evidence_quiet_s",
         "_identifiers",
         "_journal",
         "_moments",
@@ -55,7 +53,15 @@ class Book:
         "said",
     )
 
-    def __init__(self, journal: Journal, committer: Committer, moments: Moments) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        committer: Committer,
+        moments: Moments,
+        *,
+        evidence_quiet_s: float,
+    ) -> None:
+        self._evidence_quiet_s = evidence_quiet_s
         self._journal = journal
         self._committer = committer
         self._moments = moments
@@ -160,6 +166,10 @@ class Book:
         """`session.doubts` was told of publishes."""
         self._publishing.add(session)
 
+    def answered(self, session: Session) -> None:
+        """A repetition was acknowledged again: when that has arrived it is no longer in doubt."""
+        self._uncertain.add(session)
+
     def received2(self, session: Session, packet_id: int) -> int:
         return self._identifier(session, packet_id, taken=True)
 
@@ -231,7 +241,7 @@ class Book:
             self._look(session)
         if self._quiet_since < 0:
             self._quiet_since = now
-        elif self._unsaid and now - self._quiet_since >= EVIDENCE_QUIET_S:
+        elif self._unsaid and now - self._quiet_since >= self._evidence_quiet_s:
             self._journal.note(notes.INBOUND, notes.encode([]))
             self._committer.request()
 

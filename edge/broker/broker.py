@@ -76,7 +76,12 @@ class Broker:
         self.paused: str | None = None  # why nobody is read
         self.access: Access | None = None  # None: nobody is asked who they are
         self.moments = moments or Moments(clock, boot="", trusted=lambda: False)
-        self.book: Book = Book(journal, committer, self.moments)
+        self.book: Book = Book(
+            journal,
+            committer,
+            self.moments,
+            evidence_quiet_s=float(settings.evidence_quiet),
+        )
         self.departures.book = self.book
         self._router = Router(streams, journal)
         self._journal = journal

@@ -23,7 +23,6 @@ import structlog
 
 from ...core.errors import HeadwaterError
 from ...core.record import TopicPartition
-from ...core.units import MIB
 from ..mqtt.properties import NO_PROPERTIES, Properties
 from . import notes
 from .broker import Broker
@@ -34,12 +33,8 @@ from .sessions import Session
 _T = TypeVar("_T")
 _log = structlog.get_logger("edge.state")
 
-# Read again at start: a fraction of a second on the slowest card, and four segments of the log.
-LOG_BYTES = 16 * MIB
-# So that a quiet site's log can be retired, too.
-INTERVAL_S = 300.0
-# While the checkpoint cannot be written: what the log may be kept from retiring.
-PINNED_BYTES_MAX = 64 * MIB
+# While the checkpoint cannot be written: what the log may be kept from retiring, in checkpoints' worth.
+PINNED_MAX = 4
 # Of one transaction: a few milliseconds of this thread's time.
 ROWS_MAX = 1000
 
@@ -103,6 +98,8 @@ class Journal(Protocol):
     @property
     def log_id(self) -> str: ...
     @property
+    def bytes_limit(self) -> int: ...
+    @property
     def newest_commit(self) -> int: ...
     @property
     def counters(self) -> Counters: ...
@@ -161,7 +158,12 @@ class Checkpoints:
     def due(self) -> bool:
         pinned = self._journal.counters.bytes_written - self._log_bytes
         waited_s = self._broker.clock.monotonic() - self._at
-        return pinned >= LOG_BYTES or waited_s >= INTERVAL_S
+        return pinned >= self._worth or waited_s >= float(self._broker.settings.checkpoint_interval)
+
+    @property
+    def _worth(self) -> int:
+        """Bytes of log after which a checkpoint is due."""
+        return min(int(self._broker.settings.checkpoint_bytes), self._journal.bytes_limit // 8)
 
     async def round(self) -> bool:
         """False where it failed: tried again when due."""
@@ -202,7 +204,7 @@ class Checkpoints:
         if self._trouble is None:
             _log.warning("state cannot be written; its notes stay in the log", reason=str(error))
         self._trouble = str(error)
-        if self._journal.counters.bytes_written - self._log_bytes > PINNED_BYTES_MAX:
+        if self._journal.counters.bytes_written - self._log_bytes > PINNED_MAX * self._worth:
             self.forsaken += 1
             _log.error(
                 "notes of sessions and retained messages are no longer kept from retirement: "

@@ -87,7 +87,8 @@ class Doubts:
     @property
     def open(self) -> bool:
         """Something of this connection is in doubt: worth a look at what TCP says."""
-        return bool(self._stored) and self._stored[-1].commit > self._carried_through
+        fresh = bool(self._stored) and self._stored[-1].commit > self._carried_through
+        return fresh or bool(self._answered)
 
     # --- while it publishes ------------------------------------------------------------------------------------
 
@@ -157,7 +158,7 @@ class Doubts:
 
     def arrived(self, position: int) -> bool:
         """The peer's TCP has the first `position` bytes; whether that settled anything."""
-        self._forget_answered(position)
+        settled = self._forget_answered(position)
         reached = 0
         moved_on = not self._carried
         for index, stored in enumerate(self._stored):
@@ -168,7 +169,7 @@ class Doubts:
             moved_on = moved_on or stored.first_time
             reached = index + 1
         if not reached or not moved_on:
-            return False
+            return settled
         self.settled = self._stored[reached - 1].commit
         self._count -= sum(len(each.packed) for each in self._stored[:reached]) // ENTRY_BYTES
         del self._stored[:reached]
@@ -176,12 +177,21 @@ class Doubts:
         self._proven = _NONE
         return True
 
-    def _forget_answered(self, position: int) -> None:
+    def _forget_answered(self, position: int) -> bool:
+        """Repetitions whose PUBACK arrived; whether with them all that was carried is settled."""
+        carried = bool(self._carried)
         while self._answered and self._answered[0][0] <= position:
             packet_id = self._answered.pop(0)[1]
             found = self._carried.pop(packet_id, None)
             if found is not None:
                 self._proven = self._proven | {(found[1], packet_id)}
+        if not carried or self._carried:
+            return False
+        while self._stored and self._stored[0].commit <= self._carried_through:
+            self._count -= len(self._stored.pop(0).packed) // ENTRY_BYTES
+        self.settled = self._carried_through
+        self._proven = _NONE
+        return True
 
     # --- between connections -----------------------------------------------------------------------------------
 

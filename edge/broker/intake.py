@@ -205,7 +205,8 @@ class Intake(Holding):
 
     def _is_repetition(self, packet: Publish) -> bool:
         """Stored already, before the PUBACK was lost with the connection (doubts.py): acknowledged again, not stored."""
-        doubts = None if self._session is None else self._session.doubts
+        assert self._session is not None
+        doubts = self._session.doubts
         commit = None if doubts is None else doubts.repeated(packet)
         if doubts is None or commit is None:
             return False
@@ -217,6 +218,7 @@ class Intake(Holding):
         else:
             self.send(puback)
             doubts.answered(packet.packet_id, self._written + self._out_bytes)
+            self._broker.book.answered(self._session)
         return True
 
     def _with_receipt(self, plain: bytes, tp: TopicPartition, offset: int) -> bytes:

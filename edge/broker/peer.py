@@ -190,6 +190,7 @@ class Peer:
 
     def _shut(self) -> None:
         self.flush()
+        self._settle_doubts()  # while the socket can still be asked
         transport = self.transport
         if transport is not None:
             transport.close()
@@ -197,9 +198,12 @@ class Peer:
                 # what it does not read in time it does not get
                 self._broker.deadlines.at(self._broker.now + 5.0, lambda _: transport.abort())
 
-    def _gone(self, why: str) -> None:
+    def _settle_doubts(self) -> None:
         if self._session is not None and self._session.link is self:
             self._broker.book.closing(self._session, self)
+
+    def _gone(self, why: str) -> None:
+        self._settle_doubts()
         self.transport = None
         self._out = []
         self._broker.gone(self, why)

@@ -59,6 +59,14 @@ class MqttSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Retained topics; one for each sensor of a large site."""
     retained_bytes_max: ByteSize = ByteSize(16 * MIB)
     """The same in bytes of topics and payloads."""
+    evidence_quiet: Duration = Duration(2)
+    """So long without a commit, and one is made to note that acknowledgements arrived (QoS 1 publishes of kept sessions):
+    what is in doubt when the power goes may be taken for a repetition. At most 177 MB a day, none with frequent commits."""
+    checkpoint_bytes: ByteSize = ByteSize(16 * MIB)
+    """Log after which sessions and retained messages are written out, and as much is read again at a start: a fraction
+    of a second on the slowest card. At most an eighth of the log's limit."""
+    checkpoint_interval: Duration = Duration(300)
+    """The same by time, so that a quiet site's log can be retired, too."""
     will_delay_max: Duration = Duration(86_400)
     """A will that comes a day late tells nobody anything."""
 

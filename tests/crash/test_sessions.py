@@ -237,3 +237,24 @@ def test_exactly_once_at_qos_2_across_a_kill_at_each_step(edge: Edge) -> None:
     device.publish(b"t", b"2", 5, qos=2)  # the identifier is free
     assert device.packet() == (0x50, b"\0\5")
     assert stored_payloads(edge) == [b"1", b"2"]
+
+
+def test_a_new_reading_under_the_identifier_of_an_arrived_puback_is_stored(edge: Edge) -> None:
+    """TCP's own word that the PUBACK arrived, at the end of a connection and across a kill."""
+    device = Client(edge, "device")
+    device.publish(b"t", b"21.5", 1)
+    device.acknowledged(1)
+    time.sleep(0.05)  # for TCP's delayed acknowledgement
+    device.cut()
+    device = Client(edge, "device")
+    assert device.present
+    device.publish(
+        b"t", b"21.5", 1, dup=True
+    )  # sent before, lost on the way: as far as the edge can see
+    device.acknowledged(1)
+    time.sleep(4)  # two quiet seconds, and ticks: the evidence is on disk
+    edge.restart()
+    device = Client(edge, "device")
+    device.publish(b"t", b"21.5", 1, dup=True)
+    device.acknowledged(1)
+    assert stored_payloads(edge) == [b"21.5"] * 3
