@@ -48,6 +48,8 @@ class WearStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes that reached the device per payload byte, whoever wrote them; None before anything was stored."""
     endurance_bytes: int | None
     life_used: float | None
+    spare_blocks: str
+    """As an eMMC tells it: normal, warning (most of its spare blocks are used), urgent; empty where it does not."""
     ends_ms: int | None
     commit_interval_s: float
     strained: bool
@@ -184,6 +186,7 @@ class Wear:
             amplification=device / payload if payload else None,
             endurance_bytes=endurance,
             life_used=self.used_bytes() / endurance if endurance else self._reading.life_used,
+            spare_blocks=self._reading.spare_blocks,
             ends_ms=ends_ms,
             commit_interval_s=self._committer.interval_s,
             strained=self._control.strained,

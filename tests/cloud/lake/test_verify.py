@@ -158,10 +158,13 @@ def test_ranges_that_do_not_add_up_to_the_rows_are_named(lake: Path) -> None:
     assert any("9 rows, but addresses for 10" in p for p in verify(lake).problems)
 
 
-def test_a_declared_gap_is_no_hole_and_an_undeclared_part_of_it_is(tmp_path: Path) -> None:
+@pytest.mark.parametrize("reason", GapReason)
+def test_a_declared_gap_is_no_hole_and_an_undeclared_part_of_it_is(
+    tmp_path: Path, reason: GapReason
+) -> None:
     gap = Gap(
         edge="edge-1", log="0123456789abcdef", stream="telemetry", partition=0, first=10, last=14,
-        reason=GapReason.RETENTION,
+        reason=reason,
     )  # fmt: skip
     make_lake(
         tmp_path,
