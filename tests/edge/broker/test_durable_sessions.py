@@ -181,6 +181,32 @@ def test_sessions_that_end_with_their_connection_leave_no_trace() -> None:
     assert not list(machine.log.notes(0))
 
 
+@pytest.mark.parametrize("checkpointed", [False, True])
+@pytest.mark.parametrize("connected", [False, True])
+def test_what_was_published_for_a_session_is_delivered_after_a_power_cut(
+    checkpointed: bool, connected: bool
+) -> None:
+    machine = Machine()
+    subscriber = kept(machine, "s")
+    subscriber.subscribe("a", qos=1)
+    publisher = machine.connect("p")
+    if checkpointed:
+        machine.checkpoint()
+    if not connected:
+        subscriber.lose()
+        machine.sync()
+    for number in range(3):
+        publisher.publish("a", b"%d" % number, id=number + 1)
+        machine.sync()
+    machine.power_cut()  # nothing was acknowledged by the subscriber
+    back = machine.peer()
+    back.send(Connect(version=Version.V5, client_id="s", clean_start=False, properties=KEPT))
+    machine.sync()
+    machine.wait(1)
+    payloads = [packet.payload for packet in back.take() if isinstance(packet, Publish)]
+    assert payloads == [b"0", b"1", b"2"]
+
+
 # --- time ------------------------------------------------------------------------------------------------------
 
 
