@@ -148,7 +148,7 @@ class Cutter:
         return (
             self._estimate >= self.bytes_max
             or self._wanted - self._first >= self._limits.records_max
-            or now - self._since >= self.linger_s
+            or now >= self._since + self.linger_s  # as due_at says it, to the last bit
         )
 
     def cut(self, era: Era, *, label: int, records_max: int, plain: bool) -> Cut:
