@@ -13,7 +13,7 @@ import msgspec
 from ..core.anchor import trust_name
 from ..core.disk import Disk, replace_whole
 from ..core.errors import HeadwaterError
-from .uplink.overview import LinkOverview
+from .uplink.status import LinkOverview
 from .wear.wear import WearStatus
 
 if TYPE_CHECKING:

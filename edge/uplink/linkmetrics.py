@@ -11,9 +11,8 @@ from typing import Protocol
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from .overview import LinkOverview
 from .shaping import ShapingStatus
-from .status import LinkState
+from .status import LinkOverview, LinkState
 
 
 class Overseen(Protocol):

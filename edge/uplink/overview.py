@@ -9,16 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-import msgspec
-
 from ...core.clock import Clock
 from ...core.journal.reading import JournalReader
 from .feeding import bounds_or_none
 from .forecast import Mean, seconds_to_empty
 from .link import LinkTotals
 from .metering import Meter
-from .shaping import Shaper, ShapingStatus, Waits
-from .status import LinkState, UplinkStatus
+from .shaping import Shaper, Waits
+from .status import LinkOverview, LinkState, StreamStatus, UplinkStatus, WireStatus
 
 # A record on the wire before any was sent: a compressed reading with its address.
 _RECORD_BYTES = 60.0
@@ -27,46 +25,6 @@ _BY_WAIT = {
     Waits.RESERVE: LinkState.OVER_BUDGET,
     Waits.WINDOW: LinkState.OUTSIDE_WINDOW,
 }
-
-
-class StreamStatus(msgspec.Struct, frozen=True, kw_only=True):
-    stream: str
-    priority: int
-    backlog_records: int
-    backlog_bytes: int
-    seconds_to_empty: float | None
-    """None: nobody can say, or never at the present pace and under the present rules."""
-    waits: str
-    """Why it is not sent; empty where nothing but the link's speed holds it."""
-    waits_s: float
-    last_error: str
-
-
-class WireStatus(msgspec.Struct, frozen=True, kw_only=True):
-    sent_bytes: int
-    received_bytes: int
-    queued_bytes: int
-    connections: int
-    bytes_per_second: float | None
-    """Sent while there was something to send."""
-    records: int
-    requests: int
-    failures: int
-
-
-class LinkOverview(msgspec.Struct, frozen=True, kw_only=True):
-    state: LinkState
-    cluster: str
-    uplink: str
-    last_error: str
-    next_attempt_s: float | None
-    backlog_records: int
-    backlog_bytes: int
-    seconds_to_empty: float | None
-    records_arriving_per_second: float | None
-    streams: list[StreamStatus]
-    shaping: ShapingStatus
-    wire: WireStatus
 
 
 class Observed(Protocol):

@@ -6,6 +6,8 @@ import enum
 
 import msgspec
 
+from .shaping import ShapingStatus
+
 
 class LinkState(enum.StrEnum):
     CONNECTING = "connecting"
@@ -45,6 +47,46 @@ class UplinkStatus(msgspec.Struct, frozen=True, kw_only=True):
     """None where nothing moves; 0 where nothing is behind."""
     memory_bytes: int
     partitions: list[PartitionStatus]
+
+
+class StreamStatus(msgspec.Struct, frozen=True, kw_only=True):
+    stream: str
+    priority: int
+    backlog_records: int
+    backlog_bytes: int
+    seconds_to_empty: float | None
+    """None: nobody can say, or never at the present pace and under the present rules."""
+    waits: str
+    """Why it is not sent; empty where nothing but the link's speed holds it."""
+    waits_s: float
+    last_error: str
+
+
+class WireStatus(msgspec.Struct, frozen=True, kw_only=True):
+    sent_bytes: int
+    received_bytes: int
+    queued_bytes: int
+    connections: int
+    bytes_per_second: float | None
+    """Sent while there was something to send."""
+    records: int
+    requests: int
+    failures: int
+
+
+class LinkOverview(msgspec.Struct, frozen=True, kw_only=True):
+    state: LinkState
+    cluster: str
+    uplink: str
+    last_error: str
+    next_attempt_s: float | None
+    backlog_records: int
+    backlog_bytes: int
+    seconds_to_empty: float | None
+    records_arriving_per_second: float | None
+    streams: list[StreamStatus]
+    shaping: ShapingStatus
+    wire: WireStatus
 
 
 class Pace:

@@ -27,13 +27,13 @@ from .lane import Budget
 from .lanes import PartitionLanes
 from .limits import PRIORITY_MAX
 from .link import LinkTotals
-from .overview import LinkOverview, Overview
+from .overview import Overview
 from .parts import OnRefused, Parts
 from .ranges import unsent
 from .session import Session
 from .settings import UplinkSettings
 from .shaping import Shaper
-from .status import LinkState, Pace, PartitionStatus, UplinkStatus, seconds_to_empty
+from .status import LinkOverview, LinkState, Pace, PartitionStatus, UplinkStatus, seconds_to_empty
 
 _log = structlog.get_logger()
 

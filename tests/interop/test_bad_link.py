@@ -22,11 +22,11 @@ import uvloop
 from headwater.core.clock import SystemClock
 from headwater.core.record import TopicPartition
 from headwater.core.units import ByteSize, Duration
-from headwater.edge.uplink import Uplink
 from headwater.edge.uplink.books import Books
 from headwater.edge.uplink.limits import LinkClass, ShapingSettings
 from headwater.edge.uplink.shaping import Shaper
 from headwater.edge.uplink.status import LinkState
+from headwater.edge.uplink.uplink import Uplink
 from tests.edge.uplink.river import River
 
 pytestmark = pytest.mark.interop

@@ -48,7 +48,9 @@ from headwater.core.kafka.schema import Message, Request
 from headwater.core.kafka.wire import WireCount
 from headwater.core.record import TopicPartition
 from headwater.core.units import Duration
-from headwater.edge.uplink import CursorStore, Uplink, UplinkSettings
+from headwater.edge.uplink.cursor import CursorStore
+from headwater.edge.uplink.settings import UplinkSettings
+from headwater.edge.uplink.uplink import Uplink
 from tests.sim.disk import SimDisk
 from tests.sim.loop import LoopClock, SimulatedLoop
 

@@ -14,9 +14,8 @@ from headwater.core.units import ByteSize
 from headwater.edge.uplink.books import Books
 from headwater.edge.uplink.limits import LinkClass, ShapingSettings
 from headwater.edge.uplink.linkmetrics import LinkMetrics
-from headwater.edge.uplink.overview import LinkOverview
 from headwater.edge.uplink.shaping import Shaper
-from headwater.edge.uplink.status import LinkState
+from headwater.edge.uplink.status import LinkOverview, LinkState
 from headwater.edge.uplink.uplink import Uplink
 from tests.cloud.broker.running import run, started
 
