@@ -6,6 +6,7 @@ import enum
 
 import msgspec
 
+from ...core.kafka.credentials import SaslSettings, TlsSettings
 from ...core.units import MIB, ByteSize, Duration
 
 
@@ -20,7 +21,13 @@ class PayloadFormat(enum.StrEnum):
 
 class SinkSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     bootstrap: str = "kafka://127.0.0.1:9092"
-    """Where the cluster is: kafka://HOST:PORT[,HOST:PORT…]. Any broker of it; the rest is learnt."""
+    """Where the cluster is: kafka://HOST:PORT[,HOST:PORT…], or kafkas://… over TLS. Any broker of it; the rest is learnt."""
+
+    tls: TlsSettings = TlsSettings()
+    """For kafkas://HOST:PORT."""
+
+    sasl: SaslSettings = SaslSettings()
+    """For a cluster that asks who its clients are."""
 
     lake: str = "./headwater-data/lake"
     """A directory or s3://bucket/prefix. Below it each stream has a Delta table of its name."""

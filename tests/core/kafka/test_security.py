@@ -14,6 +14,8 @@ import pytest
 from headwater.cloud.broker.tls import ServerTlsSettings
 from headwater.core.certificates import day_of, from_der, from_pem
 from headwater.core.errors import HeadwaterError, Misconfigured, Refused, Unavailable
+from headwater.core.kafka.address import bootstrap_of
+from headwater.core.kafka.client import KafkaClient
 from headwater.core.kafka.connection import Intercepted, KafkaConnection
 from headwater.core.kafka.credentials import SaslMechanism, SaslSettings, TlsSettings
 from headwater.core.kafka.messages import MetadataRequest
@@ -89,6 +91,21 @@ def _taken(
 def test_a_broker_of_our_authority_is_believed(tmp_path: Path) -> None:
     ca = Authority(tmp_path)
     _taken(ca.issue("localhost", file="broker"), TlsSettings(ca=ca.path))
+
+
+def test_the_client_that_the_sink_uses_takes_the_same_dialer(tmp_path: Path) -> None:
+    ca = Authority(tmp_path)
+
+    async def body() -> None:
+        async with _listening(ca.issue("localhost", file="broker")) as port:
+            bootstrap = bootstrap_of(f"kafkas://localhost:{port}")
+            client = KafkaClient(
+                bootstrap, client_id="t", dialer=TlsDialer(TlsSettings(ca=ca.path))
+            )
+            assert (await client.metadata()).brokers
+            await client.close()
+
+    run(body())
 
 
 def test_another_authority_is_not(tmp_path: Path) -> None:
