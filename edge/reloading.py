@@ -1,9 +1,9 @@
 """SIGHUP: the configuration read again, and what may change live put in force without dropping anybody.
 
 Live: certificates, passwords and access rules (read again even where no setting changed); `log_level`, `access`,
-`connections`, `mqtt_limits` (for what comes from now on), the listeners' limits and who they take, the streams' `retention`
-and `when_full`, `retention_interval`, `drain_timeout`. Everything else that differs is named in the log as waiting for a
-restart. A configuration that is wrong in any point changes nothing, and the log says in which.
+`connections`, `mqtt_limits` (for what comes from now on), the listeners' limits and who they take, the streams' `retention`,
+`when_full` and `thin_interval`, `retention_interval`, `drain_timeout`, the wear budget. Everything else that differs is named
+in the log as waiting for a restart. A configuration that is wrong in any point changes nothing, and the log says in which.
 """
 
 from __future__ import annotations
@@ -34,9 +34,10 @@ LIVE = (
     "plain_passwords",
     "retention_interval",
     "drain_timeout",
+    "wear",
 )
 # Of a stream; the rest decides where records lie.
-LIVE_OF_STREAM = ("retention", "when_full")
+LIVE_OF_STREAM = ("retention", "when_full", "thin_interval")
 # Of a listener: what its sockets and those behind them were made for.
 FIXED_OF_LISTENER = ("address", "kind")
 
@@ -57,6 +58,8 @@ class Reloading:
             merged.check()
             edge.entrance.reload(merged)
             edge.broker.change(merged.mqtt_limits)
+            if edge.wear is not None:
+                edge.wear.change(merged.wear)
         except HeadwaterError as error:
             _log.error("configuration is wrong and was not reloaded", reason=str(error))
             return

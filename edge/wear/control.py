@@ -35,6 +35,11 @@ class PaceControl:
         self._ours: float | None = None  # bytes a second
         self._all = 0.0
 
+    def limit(self, ceiling_s: float) -> None:
+        """How long acknowledgements may wait from now on."""
+        self.ceiling_s = max(self.floor_s, ceiling_s)
+        self.interval_s = min(self.interval_s, self.ceiling_s)
+
     def step(self, seconds: float, *, ours: int, total: int, budget_per_day: float | None) -> float:
         """`ours` of `total` bytes were written to the device in the last `seconds`; the interval from now on."""
         if seconds <= 0:

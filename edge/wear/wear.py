@@ -100,6 +100,11 @@ class Wear:
             if self._clock.monotonic() - self._saved_at >= SAVE_S:
                 await self._committer.run(self.save)
 
+    def change(self, settings: WearSettings) -> None:
+        """Another budget, from the next step on."""
+        self._settings = settings
+        self._control.limit(float(settings.interval_max))
+
     def step(self) -> None:
         """One look at the counters."""
         now = self._clock.monotonic()

@@ -120,6 +120,14 @@ def test_an_overrun_budget_lengthens_the_interval_and_never_beyond_its_limit(
     assert status.amplification is not None
     assert status.amplification > 10
     assert status.journal_bytes > status.payload_bytes > 20 * 100
+    rig.wear.change(WearSettings(bytes_per_day=ByteSize(MIB), interval_max=Duration(1)))
+    clock.advance(60)
+    rig.wear.step()
+    assert rig.committer.interval_s <= 1.0
+    rig.wear.change(WearSettings())
+    clock.advance(60)
+    rig.wear.step()
+    assert rig.committer.interval_s == 0.0
     rig.wear.save()
     assert load(
         SystemDisk(), str(tmp_path / "wear.json"), device="mmcblk0p2", size=16 * GIB, now_ms=1
