@@ -30,7 +30,7 @@ from ...core.kafka.messages.produce import (
 from ...core.record import TopicPartition
 from .cluster import Connection, describe
 from .lane import Lane
-from .queueing import LinkQueue
+from .queueing import BATCH_BYTES_MIN, LinkQueue
 from .settings import UplinkSettings
 from .shaping import Hold, Shaper
 from .supply import Cut
@@ -185,7 +185,7 @@ class Link:
                 continue
             lane.cutter.bytes_max = min(
                 self._settings.batch_bytes_max,
-                int(self._queue.batch_bytes / lane.wire_bytes_per_byte),
+                int(self._batch_bytes / lane.wire_bytes_per_byte),
             )
             cut = lane.flow.take(now) if lane.is_active else None
             if cut is not None:
@@ -207,7 +207,11 @@ class Link:
     @property
     def _batch_bytes(self) -> int:
         """Of a next batch on the wire, at the most."""
-        return int(min(self._settings.batch_bytes_max, self._queue.batch_bytes))
+        size = float(min(self._settings.batch_bytes_max, self._queue.batch_bytes))
+        if rate := float(self._shaper.settings.rate):
+            # a batch overdraws the bucket: a large one would make the next, which may be live, wait for its debt
+            size = min(size, max(BATCH_BYTES_MIN, rate * self._shaper.settings.latency / 4))
+        return int(size)
 
     def _hold(self, lane: Lane, hold: Hold, now: float) -> None:
         """It stays in the queue for a moment; for longer the engine puts it aside."""
