@@ -167,3 +167,20 @@ def test_the_edge_never_loads_what_only_the_cloud_needs(module: str, tmp_path: P
         [sys.executable, "-I", "-c", look], cwd=tmp_path, capture_output=True, text=True, check=True
     )
     assert out.stdout.split(" ")[0] == "[]", out.stdout
+
+
+def test_an_edge_carries_only_what_it_was_told_to_use(tmp_path: Path) -> None:
+    """Neither an uplink, nor passwords, nor a bridge: each is imported when the settings ask for it."""
+    heavy = (
+        *("headwater.core.kafka.messages", "headwater.edge.uplink.session", "paho", "argon2"),
+        *("headwater.edge.broker.listening.websocket", "sqlite3"),
+    )
+    modules = "headwater.edge.daemon, headwater.edge.status, headwater.edge.metrics"
+    look = (
+        f"import sys; sys.modules['rich'] = None; import headwater.core.logs, {modules}; "
+        f"print([n for n in {heavy!r} if n in sys.modules])"
+    )
+    out = subprocess.run(
+        [sys.executable, "-I", "-c", look], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert out.stdout.strip() == "[]"

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
+from ..errors import Missing
 from ..record import TopicPartition
 
 
@@ -57,3 +58,11 @@ class JournalReader(Protocol):
         The order within a partition is offset order. A position in a segment that was retired goes on at the oldest
         one held. At the end of what is durable: an empty list and the same position.
         """
+
+
+def bounds_or_none(journal: JournalReader, partition: TopicPartition) -> Bounds | None:
+    """None where nothing was ever written to it."""
+    try:
+        return journal.bounds(partition)
+    except Missing:
+        return None

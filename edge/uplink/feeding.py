@@ -16,7 +16,7 @@ import structlog
 
 from ...core.clock import Clock
 from ...core.errors import Corrupt, Missing, OffsetOutOfRange, Unavailable
-from ...core.journal.reading import Bounds, JournalReader, Position
+from ...core.journal.reading import JournalReader, Position
 from ...core.record import TopicPartition
 from .lane import Budget, Lane
 from .settings import UplinkSettings
@@ -143,10 +143,3 @@ class Feeder:
         lane.fed_records += lane.cutter.wanted - before
         lane.changed()
         return taken > 0
-
-
-def bounds_or_none(journal: JournalReader, partition: TopicPartition) -> Bounds | None:
-    try:
-        return journal.bounds(partition)
-    except Missing:
-        return None

@@ -34,6 +34,7 @@ from .queueing import BATCH_BYTES_MIN, LinkQueue
 from .settings import UplinkSettings
 from .shaping import Hold, Shaper
 from .supply import Cut
+from .totals import LinkTotals
 from .turns import Turns
 
 _log = structlog.get_logger()
@@ -48,26 +49,6 @@ class Shipment(NamedTuple):
 
     lane: Lane
     cut: Cut
-
-
-class LinkTotals:
-    """Counted over the life of the process."""
-
-    def __init__(self) -> None:
-        self.requests = 0
-        self.batches = 0
-        self.bytes = 0
-        self.records = 0
-        self.by_stream: dict[str, tuple[int, int]] = {}
-        """(records, bytes) of batches sent."""
-        self.failures = 0
-        self.refused = 0
-
-    def sent(self, stream: str, records: int, size: int) -> None:
-        self.records += records
-        self.bytes += size
-        before = self.by_stream.get(stream, (0, 0))
-        self.by_stream[stream] = (before[0] + records, before[1] + size)
 
 
 class Link:

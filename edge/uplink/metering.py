@@ -6,8 +6,12 @@ not counted; back-off keeps them to a few packets a minute.
 
 from __future__ import annotations
 
-from .cluster import Connection
+from typing import TYPE_CHECKING
+
 from .shaping import Reading
+
+if TYPE_CHECKING:
+    from .cluster import Connection
 
 
 class Meter:

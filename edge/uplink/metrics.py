@@ -11,8 +11,8 @@ from typing import Protocol
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from .link import LinkTotals
 from .status import LinkState, UplinkStatus
+from .totals import LinkTotals
 
 
 class Observed(Protocol):

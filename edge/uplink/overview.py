@@ -10,13 +10,12 @@ from collections.abc import Callable
 from typing import Protocol
 
 from ...core.clock import Clock
-from ...core.journal.reading import JournalReader
-from .feeding import bounds_or_none
+from ...core.journal.reading import JournalReader, bounds_or_none
 from .forecast import Mean, seconds_to_empty
-from .link import LinkTotals
 from .metering import Meter
 from .shaping import Shaper, Waits
 from .status import LinkOverview, LinkState, StreamStatus, UplinkStatus, WireStatus
+from .totals import LinkTotals
 
 # A record on the wire before any was sent: a compressed reading with its address.
 _RECORD_BYTES = 60.0

@@ -16,16 +16,18 @@ import structlog
 
 from ...core.backoff import Backoff
 from ...core.errors import HeadwaterError, Unavailable, Unknown
+from ...core.journal.reading import bounds_or_none
 from ...core.record import TopicPartition
 from .cluster import Cluster
-from .feeding import Feeder, bounds_or_none
+from .feeding import Feeder
 from .keeper import Keeper
 from .lane import Budget, Lane
 from .lanes import PartitionLanes
-from .link import PUT_ASIDE_S, Link, LinkTotals
+from .link import PUT_ASIDE_S, Link
 from .parts import Parts
 from .stages import Need
 from .steward import Admission, Steward
+from .totals import LinkTotals
 
 _log = structlog.get_logger()
 # Metadata failures in a row after which the session is given up and the bootstrap list asked again.

@@ -15,18 +15,18 @@ import structlog
 
 from ...core.clock import Clock
 from ...core.errors import HeadwaterError
+from ...core.journal.reading import bounds_or_none
 from ...core.kafka.connection import Intercepted
 from ...core.record import TopicPartition
 from .books import Books
 from .cluster import Address, Cluster, Connection, Dialer
 from .cursor import CursorStore
 from .dialing import dialer
-from .feeding import UplinkJournal, bounds_or_none
+from .feeding import UplinkJournal
 from .keeper import Keeper
 from .lane import Budget
 from .lanes import PartitionLanes
 from .limits import PRIORITY_MAX
-from .link import LinkTotals
 from .overview import Overview
 from .parts import OnRefused, Parts
 from .ranges import unsent
@@ -34,6 +34,7 @@ from .session import Session
 from .settings import UplinkSettings
 from .shaping import Shaper
 from .status import LinkOverview, LinkState, Pace, PartitionStatus, UplinkStatus, seconds_to_empty
+from .totals import LinkTotals
 
 _log = structlog.get_logger()
 
