@@ -79,14 +79,14 @@ class PartitionFlow:
         # May something we sent be stored without our knowing? After a restart: yes. Fresh: nothing was ever sent.
         self._doubt = not fresh
         self._proven_at: float | None = None
-        # Offsets below this may be in a copy that still lands; unknown after a restart. When did the last connection break,
-        # when was the broker asked since?
+        # Offsets below this may be in a copy that still lands; unknown after a restart.
         self._late_copies_s = late_copies_s
         self._late_until = 0 if fresh else _NO_OFFSET
         self._lost_at: float | None = None
         self._learnt_at = 0.0
         self._attempts = 0
         self._stuck = 0
+        self._contradicted = -1  # a position that reading back did not confirm
         self._wants_producer = False
         self._new_identity = cursor.suspect
         self._awaited: Described | None = None  # must be seen below the high watermark
@@ -131,7 +131,7 @@ class PartitionFlow:
         self.supply.end_at(end)
 
     def absorb(self, origin: int) -> None:
-        """The range before this one is finished, and began there: both are one from now on."""
+        """The range before this one is finished, and began there: they are one."""
         self.cursor = msgspec.structs.replace(self.cursor, origin=origin)
 
     def _within(self, offset: int) -> int:
@@ -448,7 +448,9 @@ class PartitionFlow:
         elif found.truncated and seen is None:
             self._confirm(self._position)  # stored, and by now so old that the cloud retired it
         elif self.stage in {Stage.OPEN, Stage.ERA} and not self._flying:
-            self.stage, self._era_origin = Stage.ASK, None
+            if seen is not None and self._contradicted == self._position < seen:
+                self._new_identity = True  # a range that we do not know goes on where our era ends
+            self.stage, self._era_origin, self._contradicted = Stage.ASK, None, self._position
             self.failed(now, "what the leader showed is not what is replicated")
 
     # -- eras --------------------------------------------------------------------------------------------------------

@@ -33,7 +33,8 @@ an older cursor came back      it is *suspect* (cursor.py): each flow reads back
                                inside its range that it does not know are ranges that were opened since: they are taken
                                in (`adopt`), suspect themselves, and all of it is durable before anything is sent
 ... and nobody knows           the broker knows its era and it resumes there. It may send again what a range it forgot had
-                               sent: lost is nothing, and what is covered the sink drops
+                               sent: lost is nothing, and what is covered the sink drops. Where it comes to the forgotten
+                               range's origin and more is stored than its era shows, it goes on behind, as another era
 both cursors lost              as a cluster never met, reading back from the oldest record held; ranges found are taken in
 another cluster                has its own ranges in its own cursor
 producer state expired         each flow reads back by itself; by their labels siblings' records do not confuse it
