@@ -55,7 +55,7 @@ def test_outage_after_outage_with_breaking_connections_loses_and_repeats_nothing
 
     async def body(port: int) -> None:
         river = River(
-            tmp_path, port, chance=0.1, partitions=4, batch_records_max=20, split_records=50
+            tmp_path, port, chance=0.1, partitions=4, batch_records_max=5, split_records=50
         )
         for life in range(6):
             for turn in range(30):
