@@ -60,4 +60,4 @@ def test_a_backlog_interrupted_while_it_fills_in_behind_live_data_is_exact(
     with World(tmp_path, seed, environment=LANES) as world:
         outages(world, rounds=4)
         world.finish()
-        assert split(world) >= 4, "the story never had two lanes"
+        assert split(world), "the story never had two lanes"
