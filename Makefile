@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 LEAVES := $(shell find core edge cloud -name '*.pyx' -not -path '*/build/*')
 
-.PHONY: help setup setup-test demo test test-slow durability fuzz bench check fmt docs clean
+.PHONY: help setup setup-test demo test test-slow durability fuzz soak bench check fmt docs clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -45,6 +45,9 @@ durability: setup-test ## cut the power thousands of times and write docs/durabi
 
 fuzz: setup-test ## search the packet decoders for ten minutes each, led by coverage (FUZZ='broker --seconds 3600')
 	$(BIN)/python -m tests.fuzz $(or $(FUZZ),--seconds 600)
+
+soak: setup-test ## hours of mixed load against real daemons; memory, files and the count judged (SOAK='--minutes 20')
+	$(BIN)/python -m tests.soak --write docs/soak.md $(or $(SOAK),--hours 4)
 
 bench: setup-test ## measure side by side and write docs/benchmarks.md
 	$(BIN)/python -m tests.bench $(BENCH)
