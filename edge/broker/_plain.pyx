@@ -16,6 +16,9 @@ def take_plain(
     generation,
     now_ms,
     list acks not None,
+    offer,
+    settle,
+    list told,
 ):
     cdef Py_ssize_t position = 0
     cdef Py_ssize_t taken = 0
@@ -25,11 +28,19 @@ def take_plain(
     cdef unsigned char first, byte
     cdef unsigned char puback[4]
     cdef PyObject *found
-    cdef object route
+    cdef object route, offset
+    cdef bytes topic, payload
     puback[0] = 0x40
     puback[1] = 0x02
     while position + 4 <= size:
         first = at[position]
+        if first == 0x40:
+            length = (<Py_ssize_t>at[position + 2] << 8) + at[position + 3]
+            if at[position + 1] != 2 or length == 0 or packet_bytes_max < 4:
+                break
+            settle(length)
+            position += 4
+            continue
         if first != 0x32 and first != 0x30:
             break
         length = at[position + 1]
@@ -67,25 +78,29 @@ def take_plain(
             body += 1
         if body > end:
             break
-        found = PyDict_GetItem(
-            known, PyBytes_FromStringAndSize(<char *>at + start + 2, topic_end - start - 2)
-        )
+        topic = PyBytes_FromStringAndSize(<char *>at + start + 2, topic_end - start - 2)
+        found = PyDict_GetItem(known, topic)
         if found == NULL:
             break
         route = <object>found
-        if route.quiet != generation:
+        if route.quiet != generation and route.early is not None:
             break
+        payload = PyBytes_FromStringAndSize(<char *>at + body, end - body)
         try:
-            route.append(
+            offset = route.append(
                 now_ms,
                 route.key,
-                PyBytes_FromStringAndSize(<char *>at + body, end - body),
+                payload,
                 route.headers if first == 0x32 else route.headers_qos_0,
             )
         except HeadwaterError:
             break
         if first == 0x32:
             acks.append(PyBytes_FromStringAndSize(<char *>puback, 4))
+            if told is not None:
+                told.append((topic, payload, (<int>puback[2] << 8) + puback[3], True))
+        if route.quiet != generation:
+            offer(route, payload, 1 if first == 0x32 else 0, offset)
         taken += 1
         position = end
     return position, taken

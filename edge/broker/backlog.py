@@ -20,10 +20,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ...core.record import StoredRecord, TopicPartition
 from .messages import Message
+
+if TYPE_CHECKING:
+    from .flights import Flight
 
 # Stretches of one cursor: three integers each. A command topic's few messages in a week of telemetry are read alone;
 # a busy taker has one.
@@ -34,11 +37,19 @@ NEAR = 256
 DELIVERY_OVERHEAD = 200
 
 
-class Delivery(NamedTuple):
-    message: Message
-    qos: int
-    retain: bool
-    identifiers: tuple[int, ...]
+class Delivery:
+    """A message as it goes to one taker, or to all who get it alike."""
+
+    __slots__ = ("flight", "identifiers", "message", "qos", "retain")
+
+    def __init__(
+        self, message: Message, qos: int, retain: bool, identifiers: tuple[int, ...]
+    ) -> None:
+        self.message = message
+        self.qos = qos
+        self.retain = retain
+        self.identifiers = identifiers
+        self.flight: Flight | None = None  # the one that all who got it at QoS 1 have in flight
 
 
 class Stretch:

@@ -30,6 +30,9 @@ from ..mqtt.connection import Run
 from ..mqtt.packets import Publish
 from ..mqtt.properties import NO_PROPERTIES
 
+Fresh = tuple[bytes, bytes, int, bool]
+"""Just appended: topic, content, packet identifier, first time."""
+
 ENTRY_BYTES = 10
 _HASH_BYTES = 8
 _NONE: AbstractSet[tuple[int, int]] = frozenset()
@@ -60,9 +63,9 @@ class Doubts:
         "_carried_through",
         "_count",
         "_entries_max",
-        "_fresh",
         "_proven",
         "_stored",
+        "fresh",
         "settled",
     )
 
@@ -70,7 +73,8 @@ class Doubts:
         self._entries_max = entries_max
         self._stored: list[_Stored] = []
         self._count = 0
-        self._fresh: list[tuple[bytes, bytes, int, bool]] = []  # topic, content, id, first time
+        # appended since the last seal; while nothing is carried the hot path (plain.py) adds to it
+        self.fresh: list[Fresh] = []
         # from earlier connections: packet identifier -> (hash, commit)
         self._carried: dict[int, tuple[bytes, int]] = {}
         self._carried_through = 0
@@ -94,7 +98,7 @@ class Doubts:
 
     def took(self, run: Run) -> None:
         """Plain publishes that were just appended; QoS 0 among them is passed over."""
-        fresh = self._fresh
+        fresh = self.fresh
         for topic, payload, puback in run:
             if puback:
                 packet_id = puback[2] << 8 | puback[3]
@@ -105,7 +109,7 @@ class Doubts:
 
     def took_publish(self, packet: Publish) -> None:
         """Any QoS 1 publish that was just appended."""
-        self._fresh.append(
+        self.fresh.append(
             (packet.topic.encode(), _content(packet), packet.packet_id, not packet.dup)
         )
         if not packet.dup:
@@ -126,7 +130,7 @@ class Doubts:
 
     def seal(self, commit: int) -> bytes:
         """What `commit` stored, packed; empty where it stored nothing of this session."""
-        fresh, self._fresh = self._fresh, []
+        fresh, self.fresh = self.fresh, []
         stored = self._stored[-1] if self._stored else None
         if stored is None or stored.commit != commit:
             if not fresh:

@@ -193,9 +193,9 @@ class Fanout:
             qos = min(qos, message_qos)
             if (
                 delivery is None
-                or delivery[1] != qos
-                or delivery[2] != retain
-                or delivery[3] != identifiers
+                or delivery.qos != qos
+                or delivery.retain != retain
+                or delivery.identifiers != identifiers
             ):
                 delivery = Delivery(message, qos, retain, identifiers)
             taker.deliver(delivery, now)

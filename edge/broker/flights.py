@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
+from copy import copy
 from typing import TYPE_CHECKING, Protocol
 
 from ...core.record import StoredRecord, TopicPartition
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 # The commit of a flight whose present state is not noted yet.
 UNNOTED = 1 << 62
+_V311 = Version.V311  # a look-up in an enumeration costs as much as a comparison of packets
 
 
 class Link(Protocol):
@@ -42,6 +44,7 @@ class Link(Protocol):
     version: Version
     writable: bool
     window: int
+    send_bytes_max: int
     aliases: OutboundAliases | None
 
     def send(self, data: bytes) -> None: ...
@@ -51,10 +54,15 @@ class Link(Protocol):
 
 
 class Flight:
-    """A delivery that is not done with. `released`: PUBREC came. `message`: until it is sent, or where it has no record."""
+    """A delivery that is not done with. `released`: PUBREC came. `message`: until it is sent, or where it has no record.
+
+    `shared`: at QoS 1 one of them stands for a delivery in all sessions that were sent it, since it is an address and
+    nothing happens to it but that it is done. Before anything else does, the session takes a copy (`Flights._own`).
+    """
 
     __slots__ = (
-        "commit", "group", "identifiers", "message", "offset", "qos", "released", "retain", "sent", "size", "tp",
+        "commit", "group", "identifiers", "message", "offset", "qos", "released", "retain", "sent", "shared", "size",
+        "tp",
     )  # fmt: skip
 
     def __init__(self, delivery: Delivery, group: Group | None = None) -> None:
@@ -62,12 +70,24 @@ class Flight:
         self.message: Message | None = message
         self.tp = message.tp
         self.offset = message.offset
-        _, self.qos, self.retain, self.identifiers = delivery
+        self.qos = delivery.qos
+        self.retain = delivery.retain
+        self.identifiers = delivery.identifiers
         self.size = message.size
         self.group = group
         self.released = False
         self.sent = False
+        self.shared = False
         self.commit = UNNOTED
+
+    @classmethod
+    def of_all(cls, delivery: Delivery) -> Flight:
+        """The shared one of a delivery at QoS 1 whose record is in the log."""
+        flight = delivery.flight = cls(delivery)
+        flight.message = None
+        flight.sent = flight.shared = True
+        flight.commit = 0
+        return flight
 
 
 class Flights(ABC):
@@ -94,6 +114,11 @@ class Flights(ABC):
         self._noted = -1  # the commit that holds the newest note
         self._changed = False  # since that note
         self._closed = False
+
+    @property
+    @abstractmethod
+    def waits(self) -> bool:
+        """`pump` would do something, were there room."""
 
     @abstractmethod
     def pump(self, now: float) -> None:
@@ -136,7 +161,25 @@ class Flights(ABC):
         """Into flight; the caller has seen that there is room."""
         link = self.link
         assert link is not None
-        packet_id = self._next_id()
+        flights = self._flights
+        packet_id = self._last_id % 0xFFFF + 1
+        while packet_id in flights:  # [MQTT-2.2.1-4]; the window is far below 65,535
+            packet_id = packet_id % 0xFFFF + 1
+        self._last_id = packet_id
+        if (
+            delivery.qos == 1
+            and group is None
+            and not self._unsent
+            and delivery.message.tp is not None
+        ):
+            if self._send(link, delivery, packet_id, now):
+                shared = delivery.flight or Flight.of_all(delivery)
+                flights[packet_id] = shared
+                self._flight_bytes += shared.size
+                if not self._changed:
+                    self._changed = True
+                    self._departures.progressed(self)
+            return
         flight = Flight(delivery, group)
         if self._unsent or (delivery.qos == 2 and self.durable):
             self._keep(packet_id, flight)
@@ -168,21 +211,22 @@ class Flights(ABC):
     def _send(
         self, link: Link, delivery: Delivery, packet_id: int, now: float, dup: int = 0
     ) -> bool:
-        message, qos, retain, identifiers = delivery
-        first_byte = 0x30 | dup << 3 | qos << 1 | retain
+        message, qos = delivery.message, delivery.qos
+        first_byte = 0x30 | dup << 3 | qos << 1 | delivery.retain
         aliases, version = link.aliases, link.version
         if aliases is None and (
-            version is Version.V311 or (message.properties is NO_PROPERTIES and not identifiers)
+            version is _V311 or (message.properties is NO_PROPERTIES and not delivery.identifiers)
         ):
             # the same for all but for the identifier: what `packet` would make, without the call
             head, tail = message.frame(version, first_byte)
-            data = head + packet_id.to_bytes(2, "big") + tail if packet_id else head + tail
+            data = head + packet_id.to_bytes(2, "big") + tail if packet_id else head
         else:
+            identifiers = delivery.identifiers
             data = message.packet(version, first_byte, packet_id, identifiers, now, aliases=aliases)
-        if aliases is not None and not link.fits(len(data)):
-            aliases.unsent(message.topic_bytes)
-            data = message.packet(version, first_byte, packet_id, identifiers, now)
-        if not link.fits(len(data)):
+            if aliases is not None and not link.fits(len(data)):
+                aliases.unsent(message.topic_bytes)
+                data = message.packet(version, first_byte, packet_id, identifiers, now)
+        if link.send_bytes_max and not link.fits(len(data)):
             # [MQTT-3.1.2-25]: behave as if it had been delivered
             self._departures.tally.delivery_dropped["too large for client"] += 1
             return False
@@ -190,16 +234,29 @@ class Flights(ABC):
         link.send(data)
         return True
 
-    def _next_id(self) -> int:
-        """A packet identifier not in use ([MQTT-2.2.1-4]); the window is far below 65,535."""
-        packet_id = self._last_id
-        while True:
-            packet_id = packet_id % 0xFFFF + 1
-            if packet_id not in self._flights:
-                self._last_id = packet_id
-                return packet_id
+    def _own(self, packet_id: int, flight: Flight) -> Flight:
+        """One that only this session knows."""
+        if not flight.shared:
+            return flight
+        own = self._flights[packet_id] = copy(flight)
+        own.shared = False
+        return own
 
     # --- acknowledgements -----------------------------------------------------------------------------------------
+
+    def settle(self, packet_id: int) -> None:
+        """A PUBACK that says nothing else: `acknowledge` without the packet."""
+        flight = self._flights.pop(packet_id, None)
+        if flight is None:
+            return
+        self._flight_bytes -= flight.size
+        if flight.group is not None:
+            flight.group.settled(flight)
+        if not self._changed:
+            self._changed = True
+            self._departures.progressed(self)
+        if self.waits:
+            self.pump(self._departures.now)
 
     def acknowledge(self, packet: Acknowledgement, now: float) -> None:
         """PUBACK, PUBREC or PUBCOMP from the subscriber."""
@@ -213,6 +270,7 @@ class Flights(ABC):
                 self._pubrel(link, packet_id, reason)
                 return
             if not flight.released:
+                flight = self._own(packet_id, flight)
                 flight.released = True
                 flight.commit = UNNOTED
                 flight.message = None

@@ -26,15 +26,16 @@ class Intake(Holding):
         session, connection = self._session, self._connection
         if (
             session is None
-            or session.doubts is not None
             or session.no_local
             or self.receipts
             or connection.state is not State.OPEN
             or connection.partial is not None
         ):
             return 0
-        broker, routes = self._broker, self._routes
+        broker, routes, doubts = self._broker, self._routes, session.doubts
         assert routes is not None
+        if doubts is not None and doubts.carries:
+            return 0
         acks: list[bytes] = []
         position, taken = take_plain(
             data,
@@ -44,11 +45,16 @@ class Intake(Holding):
             broker.subscriptions.generation,
             broker.round_ms or broker.look_at_clock(),
             acks,
+            self._offer,
+            session.outbound.settle,
+            None if doubts is None else doubts.fresh,
         )
         if taken:
             published = broker.tally.published
             published[1] += len(acks)
             published[0] += taken - len(acks)
+            if acks and doubts is not None:
+                broker.book.publishing(session)
             self._hold(acks)
         return position
 

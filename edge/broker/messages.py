@@ -16,6 +16,8 @@ from ..mqtt.packets import Publish, Version
 from ..mqtt.primitives import encode_varint
 from ..mqtt.properties import NO_PROPERTIES, Properties
 
+_V5 = Version.V5  # looked up once: in an enumeration that costs as much as the rest of `frame`
+
 
 class Message:
     """`publisher` is the client identifier it came from; `expires_at` is on the monotonic clock, None: never.
@@ -101,7 +103,7 @@ class Message:
 
     def frame(self, version: Version, first_byte: int) -> tuple[bytes, bytes]:
         """(before, after) the packet identifier; at QoS 0 the halves meet without one."""
-        key = version << 8 | first_byte
+        key = first_byte if version is _V5 else -first_byte
         encoded = self._encoded
         if encoded is None:
             encoded = self._encoded = {}
@@ -109,7 +111,7 @@ class Message:
         if halves is None:
             has_id = first_byte & 0x06
             tail = self.payload
-            if version is Version.V5:
+            if version is _V5:
                 tail = b"\0" + tail
             length = 2 + len(self.topic_bytes) + (2 if has_id else 0) + len(tail)
             head = b"".join(

@@ -37,6 +37,7 @@ def negotiate(
     client.window = min(client.window, wanted.receive_maximum or 0xFFFF)
     aliases = min(settings.topic_alias_out_max, wanted.topic_alias_maximum or 0)
     client.aliases = OutboundAliases(aliases) if aliases else None
+    client.send_bytes_max = wanted.maximum_packet_size or 0
     client.receipts = (
         RECEIPTS_PROPERTY in wanted.user_properties and wanted.request_problem_information != 0
     )

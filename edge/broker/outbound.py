@@ -93,6 +93,18 @@ class Outbound(Flights):
     def want(self) -> None:
         self._departures.want(self)
 
+    @property
+    def waits(self) -> bool:
+        backlog = self.backlog
+        return bool(
+            backlog.queue
+            or backlog.cursors
+            or self._resend
+            or self._retained
+            or self._floors
+            or self.groups
+        )
+
     def pump(self, now: float) -> None:
         """Send again, then what is retained, then what waits, as far as window and the client's reading allow."""
         link = self.link
@@ -150,7 +162,9 @@ class Outbound(Flights):
         self._departures.forget(self)
         for packet_id, flight in tuple(self._flights.items()):
             group = flight.group
-            if flight.tp is not None:
+            if flight.shared:
+                self._own(packet_id, flight)
+            elif flight.tp is not None:
                 flight.message = None
             if group is not None and flight.qos == 1 and group.others_connected(self):
                 self._done(packet_id, flight)

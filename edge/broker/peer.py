@@ -42,6 +42,7 @@ class Peer:
         "keep_alive_s",
         "receipts",
         "receive_maximum",
+        "send_bytes_max",
         "surplus",
         "transport",
         "unacknowledged",
@@ -69,6 +70,7 @@ class Peer:
         self.will: Will | None = None
         self.window = settings.inflight_max
         self.receive_maximum = settings.receive_maximum
+        self.send_bytes_max = 0  # the largest packet it takes; 0: any
         self.aliases: OutboundAliases | None = None  # towards it
         self.receipts = False  # it asked where its records lie
         self.surplus = False  # one too many: it will be told so

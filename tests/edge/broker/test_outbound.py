@@ -132,6 +132,42 @@ def test_in_flight_is_sent_again_first_with_dup_and_its_identifier_from_the_log(
     assert [each.packet_id for each in again[:2]] == [each.packet_id for each in first[1:]]
 
 
+@pytest.mark.parametrize("first", ["back", "error", "done"])
+def test_what_happens_to_a_flight_in_one_session_is_nothing_to_the_others(first: str) -> None:
+    """At QoS 1 one object stands for a delivery in every session that was sent it."""
+    bench = Bench()
+    bench.source.by_hand = True
+    peers = [bench.connect(name, clean=False, properties=KEPT) for name in ("s", "t")]
+    for peer in peers:
+        peer.subscribe("a", qos=1)
+    publisher = bench.connect("p")
+    publisher.publish("a", b"1", id=1)
+    publisher.publish("a", b"2", id=2)
+    bench.sync()
+    ids = [[each.packet_id for each in publishes(peer.take())] for peer in peers]
+    assert ids == [[1, 2], [1, 2]]
+    one, other = peers
+    if first == "back":
+        one.lose()
+        one = back(bench)  # its messages are being read again …
+    else:
+        kind = PacketType.PUBREC if first == "error" else PacketType.PUBACK
+        one.send(Acknowledgement(kind, 1))
+    other.lose()  # … while the other one goes
+    other = back(bench, "t")
+    for _ in range(4):
+        bench.finish_reads()
+    again = [(each.packet_id, each.payload, each.dup) for each in publishes(other.take())]
+    assert again == [(1, b"1", True), (2, b"2", True)]
+    got = [(each.packet_id, each.payload) for each in publishes(one.take())]
+    assert got == ([(1, b"1"), (2, b"2")] if first == "back" else [])
+    for peer in (one, other):
+        peer.send(Acknowledgement(PacketType.PUBACK, 2))
+    left = {"back": 1, "error": 1, "done": 0}[first]  # after PUBREC it waits for PUBCOMP
+    assert bench.broker.sessions["s"].in_flight == left
+    assert bench.broker.sessions["t"].in_flight == 1
+
+
 def test_what_was_retired_before_it_was_read_is_counted_and_the_session_goes_on() -> None:
     bench = Bench()
     absent(bench, "a")

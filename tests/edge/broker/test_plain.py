@@ -12,12 +12,21 @@ from headwater.core.errors import Unavailable
 from headwater.core.record import Headers
 from headwater.edge.broker import _plain_py, plain
 from headwater.edge.broker.client import Client
+from headwater.edge.broker.doubts import Fresh
 from headwater.edge.broker.settings import MqttSettings
 from headwater.edge.mqtt.encoding import encode_packet
-from headwater.edge.mqtt.packets import Disconnect, Pingreq, Publish, Version
+from headwater.edge.mqtt.packets import (
+    Acknowledgement,
+    Disconnect,
+    PacketType,
+    Pingreq,
+    Publish,
+    Version,
+)
 from headwater.edge.mqtt.properties import Properties
+from headwater.edge.mqtt.reasons import Reason
 
-from .harness import Bench
+from .harness import Bench, Peer
 
 TWINS = [_plain_py]
 if plain.COMPILED:
@@ -38,6 +47,7 @@ class Routed:
     def __init__(self, name: str, room: int = 1000, quiet: int = GENERATION) -> None:
         self.key = name.encode()
         self.quiet = quiet
+        self.early: object = None
         self.headers = (("q", b"1"),)
         self.headers_qos_0 = (("q", b"0"),)
         self.appended: list[tuple[int, bytes, bytes, Headers]] = []
@@ -57,13 +67,32 @@ def publish(
     return encode_packet(packet, version)
 
 
+class Heard:
+    """What `take_plain` hands over."""
+
+    def __init__(self) -> None:
+        self.offered: list[tuple[bytes, bytes, int, int]] = []
+        self.settled: list[int] = []
+        self.told: list[Fresh] = []
+
+    def offer(self, route: Routed, payload: bytes, qos: int, offset: int) -> None:
+        self.offered.append((route.key, payload, qos, offset))
+
+
 def take(
-    twin: ModuleType, data: bytes, *routes: Routed, version: Version = Version.V311
+    twin: ModuleType,
+    data: bytes,
+    *routes: Routed,
+    version: Version = Version.V311,
+    heard: Heard | None = None,
 ) -> tuple[int, int, list[bytes]]:
     acks: list[bytes] = []
     known = {route.key: route for route in routes}
+    told = None if heard is None else heard.told
+    heard = heard or Heard()
     position, taken = twin.take_plain(
-        data, LIMIT, version is Version.V5, known, GENERATION, 5, acks
+        *(data, LIMIT, version is Version.V5, known, GENERATION, 5, acks),
+        *(heard.offer, heard.settled.append, told),
     )
     return position, taken, acks
 
@@ -80,11 +109,33 @@ def test_plain_publishes_are_appended_and_their_acknowledgements_gathered(
     assert b.appended == [(5, b"b/c", b"", b.headers_qos_0)]
 
 
+def test_what_may_be_wanted_is_offered_once_it_is_appended(twin: ModuleType) -> None:
+    a, b = Routed("a", quiet=GENERATION - 1), Routed("b")
+    heard = Heard()
+    data = publish("a", b"1", 1) + publish("b", b"2", 1) + publish("a", b"3", 0)
+    assert take(twin, data, a, b, heard=heard) == (len(data), 3, [b"\x40\x02\x00\x09"] * 2)
+    assert heard.offered == [(b"a", b"1", 1, 1), (b"a", b"3", 0, 2)]
+    assert heard.told == [(b"a", b"1", 9, True), (b"b", b"2", 9, True)]
+
+
+def test_plain_acknowledgements_are_settled_wherever_they_stand(twin: ModuleType) -> None:
+    a, heard = Routed("a"), Heard()
+    data = b"\x40\x02\x01\x02" + publish("a", b"1", 1) + b"\x40\x02\x00\x01\x40\x02\xff\xff"
+    assert take(twin, data, a, heard=heard)[:2] == (len(data), 1)
+    assert heard.settled == [0x102, 1, 0xFFFF]
+
+
 @pytest.mark.parametrize(
     "stop",
     [
+        b"\x40\x02\x00\x00",  # no identifier
+        b"\x40\x02\x01",
+        b"\x40",
+        b"\x40\x03\x00\x01\x10",  # a reason
+        b"\x41\x02\x00\x01",
+        b"\x50\x02\x00\x01",
         publish("unknown", b"x", 1),
-        publish("wanted", b"x", 1),
+        publish("early", b"x", 1),
         publish("full", b"x", 1),
         publish("a", b"x", 2),
         publish("a", b"x", 1, dup=True),
@@ -103,30 +154,37 @@ def test_plain_publishes_are_appended_and_their_acknowledgements_gathered(
 def test_it_stops_before_anything_else_and_does_nothing_of_it(
     twin: ModuleType, stop: bytes
 ) -> None:
-    a, wanted, full = Routed("a"), Routed("wanted", quiet=GENERATION - 1), Routed("full", room=0)
+    a, early, full = Routed("a"), Routed("early", quiet=-1), Routed("full", room=0)
+    early.early = early
     before = publish("a", b"1", 1)
-    position, taken, acks = take(twin, before + stop, a, wanted, full)
+    heard = Heard()
+    position, taken, acks = take(twin, before + stop, a, early, full, heard=heard)
     assert (position, taken, len(acks)) == (len(before), 1, 1)
     assert len(a.appended) == 1
-    assert not wanted.appended
+    assert not early.appended
     assert not full.appended
+    assert not heard.settled
+    assert not heard.offered
+    assert len(heard.told) == 1
 
 
 def test_twins_agree_on_any_bytes() -> None:
     rng = random.Random(3)
-    good = publish("a", b"payload", 1) + publish("b", b"p", 0)
+    good = publish("a", b"payload", 1) + b"\x40\x02\x00\x07" + publish("b", b"p", 0)
     for _ in range(3000):
         data = bytearray(good * rng.randrange(1, 4))
         for _ in range(rng.randrange(4)):
-            data[rng.randrange(len(data))] = rng.choice((0, 1, 2, 0x30, 0x32, 0x7F, 0x80, 0xFF))
+            data[rng.randrange(len(data))] = rng.choice(
+                (0, 1, 2, 0x30, 0x32, 0x40, 0x7F, 0x80, 0xFF)
+            )
         cut = bytes(data[: rng.randrange(len(data) + 1)])
         found = []
         for each in TWINS:
-            routes = Routed("a", room=2), Routed("b")
-            found += [
-                (take(each, cut, *routes, version=version), [list(r.appended) for r in routes])
-                for version in Version
-            ]
+            for version in Version:
+                routes = Routed("a", room=2), Routed("b", quiet=GENERATION - 1)
+                heard = Heard()
+                answer = take(each, cut, *routes, version=version, heard=heard)
+                found.append((answer, [route.appended for route in routes], vars(heard)))
         half = len(found) // len(TWINS)
         assert found[:half] == found[-half:]
 
@@ -142,6 +200,14 @@ def stream(rng: random.Random, version: Version) -> bytes:
             properties = Properties(user_properties=(("k", "v"),))
         if rng.random() < 0.06:
             packets.append(encode_packet(Pingreq(), version))
+        if (
+            rng.random() < 0.3
+        ):  # the publisher subscribes as well, and acknowledges, not always what it was sent
+            kind = rng.choice((*(PacketType.PUBACK,) * 6, PacketType.PUBREC))
+            reason = Reason.QUOTA_EXCEEDED if rng.random() < 0.2 else Reason.SUCCESS
+            packets.append(
+                encode_packet(Acknowledgement(kind, rng.randrange(1, 6), reason), version)
+            )
         packets.append(
             encode_packet(
                 Publish(
@@ -185,6 +251,7 @@ def test_the_ordinary_path_would_have_done_the_same(
                 peer = bench.connect(
                     "pub", version=version, clean=clean, properties=_kept(version, clean)
                 )
+                peer.subscribe("wanted/#", qos=1)
                 bench.sync()
                 for data, cut, sync in zip(inputs, cuts, syncs, strict=True):
                     for piece in (data[:cut], data[cut:]):
@@ -201,11 +268,18 @@ def test_the_ordinary_path_would_have_done_the_same(
                         delivered=subscriber.take_raw(),
                         closed=peer.transport.closed,
                         counts=(tally.published, tally.acknowledged, dict(tally.refused)),
+                        flying=_flying(bench, peer),
+                        noted=bench.journal.notes,
                     )
                 )
                 shortcuts += shortcut and len(bench.journal.stored)
         assert seen[0] == seen[1], f"seed {seed}"
     assert shortcuts > 1000
+
+
+def _flying(bench: Bench, peer: Peer) -> object:
+    session = bench.broker.sessions.get("pub")
+    return None if session is None else (session.in_flight, session.queued, peer.client.is_open)
 
 
 def _kept(version: Version, clean: bool) -> Properties:
