@@ -26,7 +26,7 @@ from .departures import Departures
 from .gate import Gate
 from .groups import Group
 from .messages import Message
-from .retained import Retained
+from .retained import NOTHING, Glance, Retained
 from .sessions import Session
 from .settings import MqttSettings
 from .subscriptions import Subscriptions, plain
@@ -96,7 +96,7 @@ class Fanout:
         identifiers = packet.properties.subscription_identifiers
         identifier = identifiers[0] if identifiers else 0
         reasons: list[Reason] = []
-        wanted: list[SubscriptionOptions] = []
+        wanted: list[tuple[SubscriptionOptions, Glance]] = []
         made: list[tuple[SubscriptionOptions, int]] = []
         for options in packet.subscriptions:
             refusal = self._objection(session, options)
@@ -112,7 +112,8 @@ class Fanout:
             if handling is RetainHandling.SEND or (
                 is_new and handling is RetainHandling.SEND_IF_NEW
             ):
-                wanted.append(options)
+                # as it is now: what is retained from here on the subscription itself brings
+                wanted.append((options, self._glance(options.filter)))
 
         def answer() -> None:
             if session.link is not client:
@@ -121,12 +122,14 @@ class Fanout:
             client.reply(
                 Suback(packet_id=packet.packet_id, reasons=tuple(reasons), properties=properties)
             )
-            for options in wanted:
-                session.outbound.offer_retained(
-                    self._retained_for(session, options, identifiers), self._time.now
-                )
+            for options, glance in wanted:
+                came = self.retained.replaced(glance) if is_held else set()
+                retained = self._retained_for(session, options, identifiers, glance, came)
+                session.outbound.offer_retained(retained, self._time.now)
 
-        self._time.gate.promise(self._time.book.subscribed(session, made), answer)
+        commit = self._time.book.subscribed(session, made)
+        is_held = commit > self._time.gate.durable
+        self._time.gate.promise(commit, answer)
 
     def _objection(self, session: Session, options: SubscriptionOptions) -> Reason | None:
         if session.rights is not None and not session.rights.may_subscribe(plain(options.filter)):
@@ -138,16 +141,35 @@ class Fanout:
             return Reason.QUOTA_EXCEEDED
         return None
 
+    def _glance(self, topic_filter: str) -> Glance:
+        if self.system is not None and topic_filter.startswith(PREFIX):
+            return NOTHING  # told as it is when it is drawn
+        return self.retained.glance(topic_filter)
+
     def _retained_for(
-        self, session: Session, options: SubscriptionOptions, identifiers: tuple[int, ...]
+        self,
+        session: Session,
+        options: SubscriptionOptions,
+        identifiers: tuple[int, ...],
+        glance: Glance,
+        came: set[str],
     ) -> Iterator[Delivery]:
+        """For a subscription just acknowledged. What was retained after SUBSCRIBE came by the subscription itself, before
+        SUBACK (`came`) or after it, and does not come again; but for QoS 0 after SUBACK: of that the slowness that leaves
+        something to be drawn here has dropped the newest."""
         if self.system is not None and options.filter.startswith(PREFIX):
-            source = self.system.matching(options.filter)
-        else:
-            source = self.retained.matching(options.filter, lambda: self._time.now)
-        for message in source:
+            for message in self.system.matching(options.filter):
+                if session.rights is None or session.rights.may_read(message.topic):
+                    yield Delivery(message, 0, True, identifiers)
+            return
+        for message, is_another in self.retained.draw(glance, lambda: self._time.now):
+            if options.filter not in session.filters:
+                return  # [MQTT-3.10.4-2]
+            qos = min(options.qos, message.qos)
+            if is_another and (qos or message.topic in came):
+                continue
             if session.rights is None or session.rights.may_read(message.topic):
-                yield Delivery(message, min(options.qos, message.qos), True, identifiers)
+                yield Delivery(message, qos, True, identifiers)
 
     def unsubscribe(self, client: Peer, packet: Unsubscribe) -> None:
         session = client.session

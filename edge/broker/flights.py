@@ -6,7 +6,8 @@ record's address alone. After a reconnect what was in flight is sent first, in i
 
 Exactly once, also across a power cut (section 4.3.3): of a session that outlives its connection, the state with a QoS 2
 flight in it is durable before its PUBLISH leaves, and the state that says *released* before its PUBREL does (`_when_noted`).
-So after a crash the same identifier still names the same record. QoS 1 progress is noted now and then: more is repeated.
+So after a crash the same identifier still names the same record. QoS 1 progress is noted now and then: more is repeated,
+under new identifiers and with DUP, since it may have been sent ([MQTT-3.3.1-1]).
 
 Knows no socket: it writes through `Link`, the client while it is connected. Nor what waits: `pump` asks the layer above.
 """
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
+from collections.abc import Mapping
 from copy import copy
 from typing import TYPE_CHECKING, Protocol
 
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 # The commit of a flight whose present state is not noted yet.
 UNNOTED = 1 << 62
 _V311 = Version.V311  # a look-up in an enumeration costs as much as a comparison of packets
+NOTHING_SENT: Mapping[TopicPartition, int] = {}
 
 
 class Link(Protocol):
@@ -95,7 +98,7 @@ class Flights(ABC):
 
     __slots__ = (
         "_awaiting", "_changed", "_closed", "_departures", "_flight_bytes", "_flight_bytes_max", "_flights",
-        "_last_id", "_noted", "_resend", "_unsent", "link", "session",
+        "_last_id", "_noted", "_perhaps_sent", "_resend", "_unsent", "link", "session",
     )  # fmt: skip
 
     def __init__(self, session: Session, departures: Departures) -> None:
@@ -106,6 +109,8 @@ class Flights(ABC):
         self._flight_bytes = 0
         self._flight_bytes_max = int(departures.settings.inflight_bytes_max)
         self._last_id = 0
+        # after a crash while connected: below these offsets QoS 1 may have been sent, though no note says so
+        self._perhaps_sent: Mapping[TopicPartition, int] = NOTHING_SENT
         self._resend: deque[int] = deque()
         self._awaiting: dict[
             int, None
@@ -170,6 +175,7 @@ class Flights(ABC):
             delivery.qos == 1
             and group is None
             and not self._unsent
+            and not self._perhaps_sent
             and delivery.message.tp is not None
         ):
             if self._send(link, delivery, packet_id, now):
@@ -181,10 +187,12 @@ class Flights(ABC):
                     self._departures.progressed(self)
             return
         flight = Flight(delivery, group)
+        if self._perhaps_sent and flight.qos == 1 and flight.tp is not None:
+            flight.sent = flight.offset < self._perhaps_sent.get(flight.tp, 0)
         if self._unsent or (delivery.qos == 2 and self.durable):
             self._keep(packet_id, flight)
             self._depart(packet_id, flight)
-        elif self._send(link, delivery, packet_id, now):
+        elif self._send(link, delivery, packet_id, now, dup=flight.sent):
             flight.sent = True
             if flight.tp is not None:
                 flight.message = None

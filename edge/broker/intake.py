@@ -248,9 +248,10 @@ class Intake(Holding):
         answer = self._connection.encode(Acknowledgement(kind, packet_id, reason, why))
         if answer is None:
             return  # it takes no packet of five bytes: unacknowledged says the same
-        if self._acks:
-            self._acks.append(answer)
-            self._held += 1
-            self._pubrecs += qos == 2
-        else:
+        behind = self._acks or (self._older[-1][1] if self._older else None)
+        if behind is None:
             self.send(answer)
+            return
+        behind.append(answer)  # acknowledgements leave in the order of the publishes
+        self._held += 1
+        self._pubrecs += qos == 2

@@ -107,6 +107,7 @@ class Lifetimes:
         session = self._broker.sessions.get(client_id)
         # what one user's session holds is not for another who calls itself the same
         is_fresh = packet.clean_start or (session is not None and session.user != client.user)
+        number = 0 if session is None else session.number
         if session is not None and isinstance(session.link, Client):
             # [MQTT-3.1.4-3]: the newcomer has it; its will follows the rules of a closed connection
             if is_fresh:
@@ -128,6 +129,9 @@ class Lifetimes:
         connack = negotiate(client, packet, session, self._broker.settings, present=present)
         client.attach(session, self._router.routes(client_id, rights))
         commit = self._broker.book.opened(session, fresh=not present, will=packet.will)
+        if number and self._broker.book.session(number) is None:
+            # a kept one ended just now; no crash may bring it back after this CONNACK ([MQTT-3.1.2-4])
+            commit = max(commit, self._broker.gate.commit)
         if commit <= self._broker.gate.durable:
             self._open(client, packet, connack)
         else:

@@ -19,7 +19,7 @@ from ...core.record import StoredRecord, TopicPartition
 from ..mqtt.topics import SHARED_PREFIX, matches
 from .backlog import Backlog, Delivery
 from .departures import Departures, Reading
-from .flights import Flight, Flights
+from .flights import NOTHING_SENT, Flight, Flights
 from .messages import Message
 from .outboundstate import FlightState, OutboundState, positions_of, restore_positions
 from .stored import topic_of
@@ -117,8 +117,10 @@ class Outbound(Flights):
         backlog = self.backlog
         if backlog:
             self._pump_backlog(now)
-        elif self._floors:
-            self._prune_floors()
+        else:
+            self._perhaps_sent = NOTHING_SENT
+            if self._floors:
+                self._prune_floors()
         if self.groups and self.can_take:
             for group in tuple(self.groups):
                 if group.waits:
@@ -335,6 +337,10 @@ class Outbound(Flights):
         for topic_filter, stream, partition, floor in state.floors:
             self._floors.setdefault(topic_filter, {})[TopicPartition(stream, partition)] = floor
         restore_positions(self.backlog, self._departures, self.session.filters, state.positions)
+        if (
+            self.session.left is None
+        ):  # it was connected: what was sent since the last note is not known
+            self._perhaps_sent = {tp: cursor.end for tp, cursor in self.backlog.cursors.items()}
         for share in state.shares:
             if share.name in groups:
                 groups[share.name].restore(share)

@@ -264,7 +264,7 @@ class _Replay:
             session.doubts.restore(state.doubts)
         try:
             session.restore_outbound(state.outbound)
-        except HeadwaterError as error:
+        except (HeadwaterError, msgspec.MsgspecError) as error:
             self._report.lost(f"session {state.client_id!r}: deliveries under way: {error}")
             session.restore_outbound(b"")
         return session

@@ -7,10 +7,21 @@ back. What does not fit is refused, counted, and leaves the topic as it was; the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
 
 from ..mqtt.topics import matches
 from .messages import Message
 from .tally import Tally
+
+
+class Glance(NamedTuple):
+    """Topics, and where the record of each one's message lay."""
+
+    topics: list[str]
+    offsets: list[int]
+
+
+NOTHING = Glance([], [])
 
 
 class Retained:
@@ -77,21 +88,34 @@ class Retained:
         self._bytes += message.size
         return True
 
-    def matching(self, topic_filter: str, now: Callable[[], float]) -> Iterator[Message]:
-        """What a new subscription is sent, drawn as the subscriber can take it.
-
-        Each topic's message is looked up when it is drawn: a slow subscriber gets the newest one, never a value that
-        was replaced while it waited. What has expired is forgotten on the way ([MQTT-3.3.2-5]).
-        """
+    def glance(self, topic_filter: str) -> Glance:
+        """What is retained now of the topics that match: what a new subscription is sent."""
         if "+" not in topic_filter and "#" not in topic_filter:
-            topics = [topic_filter]
+            message = self._messages.get(topic_filter)
+            found = [] if message is None else [message]
         else:
-            topics = [topic for topic in self._messages if matches(topic_filter, topic)]
-        for topic in topics:
+            found = [each for topic, each in self._messages.items() if matches(topic_filter, topic)]
+        return Glance([each.topic for each in found], [each.offset for each in found])
+
+    def replaced(self, glance: Glance) -> set[str]:
+        """Topics of which something else is retained since."""
+        return {
+            topic
+            for topic, offset in zip(glance.topics, glance.offsets, strict=True)
+            if (message := self._messages.get(topic)) is not None and message.offset != offset
+        }
+
+    def draw(self, glance: Glance, now: Callable[[], float]) -> Iterator[tuple[Message, bool]]:
+        """Each message, and whether it is another than at the glance; drawn as the subscriber can take it.
+
+        Looked up when it is drawn: a slow subscriber never gets a value that was replaced while it waited. What has
+        expired is forgotten on the way ([MQTT-3.3.2-5]).
+        """
+        for topic, offset in zip(glance.topics, glance.offsets, strict=True):
             message = self._messages.get(topic)
             if message is None:
                 continue
             if message.expired(now()):
                 self.forget(topic)
             else:
-                yield message
+                yield message, message.offset != offset

@@ -1,0 +1,183 @@
+"""What an acknowledgement promised, met by a race or by a crash just after it."""
+
+from __future__ import annotations
+
+import pytest
+
+from headwater.edge.broker import notes
+from headwater.edge.broker.sessions import Session
+from headwater.edge.mqtt.packets import (
+    Acknowledgement,
+    Connack,
+    Connect,
+    PacketType,
+    Publish,
+    Suback,
+    Subscribe,
+    SubscriptionOptions,
+    Unsubscribe,
+    Version,
+)
+from headwater.edge.mqtt.properties import Properties
+
+from .harness import Bench, Peer
+from .machine import Machine
+from .subscriber import back, publishes
+
+KEPT = Properties(session_expiry_interval=1000)
+
+
+def kept(machine: Bench, client_id: str) -> Peer:
+    return machine.connect(client_id, clean=False, properties=KEPT)
+
+
+def retained(payload: bytes = b"1", *, topic: str = "t", qos: int = 1) -> Publish:
+    return Publish(topic=topic, payload=payload, qos=qos, retain=True, packet_id=1 if qos else 0)
+
+
+def subscribe(topic_filter: str = "t", qos: int = 1) -> Subscribe:
+    return Subscribe(packet_id=9, subscriptions=(SubscriptionOptions(topic_filter, qos),))
+
+
+# --- a retained message beside a SUBACK that waits for the disk -------------------------------------------------------
+
+
+@pytest.mark.parametrize("qos", [0, 1, 2])
+def test_what_is_retained_while_a_suback_waits_comes_once(qos: int) -> None:
+    bench = Bench()
+    publisher, subscriber = bench.connect("p"), kept(bench, "s")
+    subscriber.send(subscribe(qos=2))
+    publisher.send(retained(qos=qos))
+    bench.sync()
+    bench.keep_promises()
+    packets = subscriber.take()
+    assert [packet.payload for packet in publishes(packets)] == [b"1"]
+    assert any(isinstance(packet, Suback) for packet in packets)
+
+
+@pytest.mark.parametrize("qos", [0, 1])
+def test_what_waited_for_the_disk_when_the_subscription_came_comes_once(qos: int) -> None:
+    bench = Bench()
+    publisher, subscriber = bench.connect("p"), kept(bench, "s")
+    publisher.send(retained(qos=qos))
+    subscriber.send(subscribe())
+    bench.sync()
+    (message,) = publishes(subscriber.take())
+    assert message.retain
+
+
+def test_what_was_retained_before_comes_although_another_is_replaced_meanwhile() -> None:
+    bench = Bench()
+    publisher, subscriber = bench.connect("p"), kept(bench, "s")
+    publisher.send(retained(b"old a", topic="a"), retained(b"old b", topic="b"))
+    bench.sync()
+    subscriber.send(subscribe("#"))
+    publisher.send(retained(b"new a", topic="a"))
+    bench.sync()
+    found = {(each.topic, each.payload, each.retain) for each in publishes(subscriber.take())}
+    assert found == {("a", b"new a", False), ("b", b"old b", True)}
+
+
+def test_retained_messages_still_to_be_sent_are_not_sent_after_unsubscribe() -> None:
+    """[MQTT-3.10.4-2]"""
+    bench = Bench()
+    publisher = bench.connect("p")
+    for number in range(5):
+        publisher.send(retained(topic=f"t/{number}"))
+    bench.sync()
+    subscriber = bench.connect("s", properties=Properties(receive_maximum=1))
+    subscriber.send(subscribe("t/#"))
+    (first,) = publishes(subscriber.take())
+    subscriber.send(Unsubscribe(packet_id=10, filters=("t/#",)))
+    subscriber.send(Acknowledgement(PacketType.PUBACK, first.packet_id))
+    assert publishes(subscriber.take()) == []
+
+
+# --- clean start over a kept session ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", [Version.V311, Version.V5])
+def test_a_session_that_a_clean_start_ended_does_not_come_back_after_a_crash(
+    version: Version,
+) -> None:
+    machine = Machine()
+    old = machine.connect("c", version=version, clean=False, properties=_kept(version))
+    old.subscribe("t")
+    old.lose()
+    machine.sync()
+    newer = machine.peer(version)
+    newer.send(Connect(version=version, client_id="c", clean_start=True))
+    assert newer.take() == []  # until the end of the old one is on disk
+    machine.sync()
+    (connack,) = newer.take()
+    assert isinstance(connack, Connack)
+    machine.power_cut()
+    assert "c" not in machine.broker.sessions
+
+
+def test_a_clean_start_over_a_connected_kept_session_waits_for_its_end_too() -> None:
+    machine = Machine()
+    kept(machine, "c")
+    newer = machine.peer()
+    newer.send(Connect(version=Version.V5, client_id="c", clean_start=True))
+    assert newer.take() == []
+    machine.sync()
+    assert [type(packet) for packet in newer.take()] == [Connack]
+
+
+def _kept(version: Version) -> Properties:
+    return KEPT if version is Version.V5 else Properties()
+
+
+# --- what may have been sent before a crash ---------------------------------------------------------------------------
+
+
+def test_what_may_have_been_sent_before_a_power_cut_comes_with_dup() -> None:
+    """[MQTT-3.3.1-1]: no note says that it was sent, so all that could have been is marked."""
+    machine = Machine()
+    publisher, subscriber = machine.connect("p"), kept(machine, "s")
+    subscriber.send(subscribe())
+    machine.sync()
+    subscriber.take()
+    publisher.publish("t", b"1")
+    machine.sync()
+    assert [each.dup for each in publishes(subscriber.take())] == [False]
+    machine.power_cut()
+    again = back(machine)
+    machine.sync()
+    (message,) = publishes(again.take())
+    assert (message.payload, message.dup) == (b"1", True)
+    again.send(Acknowledgement(PacketType.PUBACK, message.packet_id))
+    machine.connect("p").publish("t", b"2")
+    machine.sync()
+    assert [(each.payload, each.dup) for each in publishes(again.take())] == [(b"2", False)]
+
+
+def test_what_waited_for_somebody_absent_comes_without_dup_after_a_power_cut() -> None:
+    machine = Machine()
+    subscriber = kept(machine, "s")
+    subscriber.send(subscribe())
+    machine.sync()
+    subscriber.lose()
+    machine.sync()
+    machine.connect("p").publish("t", b"1")
+    machine.sync()
+    machine.power_cut()
+    again = back(machine)
+    machine.sync()
+    assert [(each.payload, each.dup) for each in publishes(again.take())] == [(b"1", False)]
+
+
+# --- damage -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_damaged_state_of_deliveries_does_not_keep_the_edge_from_starting() -> None:
+    machine = Machine()
+    subscriber = kept(machine, "s")
+    subscriber.send(subscribe())
+    machine.sync()
+    session: Session = machine.broker.sessions["s"]
+    machine.log.note(notes.OUTBOUND, notes.encode(notes.Outbound(session.number, b"\xc1")))
+    machine.sync()
+    machine.power_cut()
+    assert "s" in machine.broker.sessions
