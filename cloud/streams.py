@@ -25,6 +25,8 @@ from ..core.kafka.messages.describe_configs import DescribeConfigsResource
 from ..core.kafka.messages.list_offsets import ListOffsetsPartition, ListOffsetsTopic
 from ..core.kafka.messages.metadata import MetadataResponseTopic
 from ..core.record import TopicPartition, check_name
+from .reaching import client_of
+from .sink.settings import SinkSettings
 
 EARLIEST, LATEST = -2, -1
 TOPIC_RESOURCE = 2
@@ -39,8 +41,9 @@ class Streams:
 
     @classmethod
     @asynccontextmanager
-    async def connect(cls, bootstrap: Sequence[str]) -> AsyncIterator[Streams]:
-        client = KafkaClient(bootstrap, client_id="headwater-streams")
+    async def connect(cls, settings: SinkSettings) -> AsyncIterator[Streams]:
+        """On the cluster that the sink reads, reached as it reaches it."""
+        client = client_of(settings, client_id="headwater-streams")
         try:
             yield cls(client)
         finally:

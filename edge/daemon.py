@@ -440,7 +440,8 @@ async def _keep_retention(edge: Edge) -> None:
 
 
 async def _keep_volatile(edge: Edge) -> None:
-    tails = Tails(edge.journal, edge.outside.clock)
+    gather_s = edge.settings.uplink_options.linger_longest
+    tails = Tails(edge.journal, edge.outside.clock, gather_s=gather_s)
     while True:
         await asyncio.sleep(TURN_S)
         if edge.uplink is not None:

@@ -1,6 +1,6 @@
 """What is held in memory only, between journal and uplink: let go when it was sent, written when it was not.
 
-A memory stream's records leave its tail as the cloud acknowledges them. Where nothing is acknowledged for `AWAY_S`, the
+A memory stream's records leave its tail as the cloud acknowledges them. Where nothing is acknowledged for `away_s`, the
 link counts as away, whatever the reason, and from then on all that is in memory goes to flash at the stream's interval,
 until something is acknowledged again. Without an uplink that is always so. Knows nothing of connections: only of progress.
 """
@@ -16,16 +16,20 @@ from ..core.record import TopicPartition
 
 # A look is a subtraction per partition; the uplink hears of new records in memory as often.
 TURN_S = 0.25
-# Twice what a healthy link takes to answer a batch that lingered; what it costs is the same span of readings at risk.
+# What a healthy link takes at most to answer a batch, beside the time for which the uplink gathers one; what it costs is
+# the same span of readings at risk.
 AWAY_S = 15.0
 
 
 class Tails:
-    """The memory streams' partitions, and since when each waits for the cloud."""
+    """The memory streams' partitions, and since when each waits for the cloud.
 
-    def __init__(self, journal: FileJournal, clock: Clock) -> None:
+    `gather_s`: for so long the uplink may gather before it sends."""
+
+    def __init__(self, journal: FileJournal, clock: Clock, *, gather_s: float = 0.0) -> None:
         self._journal = journal
         self._clock = clock
+        self._away_s = AWAY_S + gather_s
         self._since: dict[TopicPartition, tuple[int, float]] = {}
 
     def turn(self, sent: Mapping[TopicPartition, int]) -> bool:
@@ -42,7 +46,7 @@ class Tails:
             if known != acked:
                 since = now
             self._since[partition] = (acked, since)
-            if acked < 0 or now - since > AWAY_S:
+            if acked < 0 or now - since > self._away_s:
                 writer.spill()
                 spilled = True
         return spilled

@@ -19,12 +19,8 @@ from ...core.admin import AdminServer
 from ...core.backoff import Backoff
 from ...core.clock import Clock, SystemClock
 from ...core.errors import Unavailable, Unknown
-from ...core.kafka.address import bootstrap_of, is_tls
-from ...core.kafka.client import KafkaClient
-from ...core.kafka.connection import dial_tcp
-from ...core.kafka.credentials import SaslMechanism
-from ...core.kafka.security import Credentials, TlsDialer
 from ...core.objectstore import ObjectStore
+from ..reaching import client_of
 from ..store import open_store
 from .kafka import KafkaSource
 from .metrics import SinkMetrics
@@ -66,8 +62,7 @@ async def run_sink(
     stop: asyncio.Event,
 ) -> None:
     """Until `stop` is set. Raises Misconfigured, Refused."""
-    bootstrap, over_tls = bootstrap_of(settings.bootstrap), is_tls(settings.bootstrap)
-    settings.sasl.check("sink.sasl", is_tls=over_tls)
+    client = client_of(settings, client_id="headwater-sink")
     sinks: list[Sink] = []
     async with contextlib.AsyncExitStack() as stack:
         http = optional_address(settings.http, key="sink.http")
@@ -80,13 +75,6 @@ async def run_sink(
         if store is None:
             return
         stack.push_async_callback(store.close)
-        has_sasl = settings.sasl.mechanism is not SaslMechanism.NONE
-        client = KafkaClient(
-            bootstrap,
-            client_id="headwater-sink",
-            dialer=TlsDialer(settings.tls) if over_tls else dial_tcp,
-            authenticator=Credentials(settings.sasl) if has_sasl else None,
-        )
         source = KafkaSource(
             client,
             fetch_bytes=settings.fetch_bytes,

@@ -1,8 +1,8 @@
 """The cutter: journal batches of one partition in, batches of another cut out, addressed, numbered and compressed.
 
 A journal commit is as small as the traffic was when it was made; what travels is cut anew, up to `batch_bytes_max` before
-compression and `batch_records_max`, or whatever gathered during `linger`. What waits here is journal bytes, not records:
-a 100-byte record is five times as large as Python objects, so they exist only while a batch is cut.
+compression and `batch_records_max`, or whatever gathered in a while (departures.py). What waits here is journal bytes, not
+records: a 100-byte record is five times as large as Python objects, so they exist only while a batch is cut.
 
 Rules: a cut never spans a hole in the offsets, nor a change of the clock (core/belief.py); it begins where the last one
 ended or where `restart` said, and ends before `limit`, where another range begins.
@@ -27,6 +27,7 @@ from ...core.record import (
     TopicPartition,
 )
 from .cursor import Era
+from .departures import Departures, Patience
 from .supply import Cut
 
 # The two header keys, their and the values' lengths, an offset of up to 12 digits.
@@ -38,7 +39,6 @@ _TIME_OVERHEAD_BYTES = len(TIME_HEADER) + 24 + 2
 class CutLimits(NamedTuple):
     bytes_max: int
     records_max: int
-    linger_s: float
     compression: Compression
     level: int
 
@@ -58,11 +58,21 @@ class _Waiting(NamedTuple):
 class Cutter:
     """Of one partition. Implements `partition.Supply`; `feed` is the reader's end."""
 
-    def __init__(self, partition: TopicPartition, origin: Origin, limits: CutLimits) -> None:
+    def __init__(
+        self,
+        partition: TopicPartition,
+        origin: Origin,
+        limits: CutLimits,
+        *,
+        patience: Patience,
+        departures: Departures,
+    ) -> None:
         self._prefix = f"{origin.edge}/{partition.topic}/{partition.partition}/".encode()
         self._log = origin.log.encode()
         self._limits = limits
-        self.linger_s = limits.linger_s
+        self.patience = patience  # over the present link
+        self._departures = departures
+        self._due_since: float | None = None  # once due it stays so until all of it is cut
         self.bytes_max = (
             limits.bytes_max
         )  # of a batch before compression; a slow link makes it smaller
@@ -95,13 +105,16 @@ class Cutter:
     @property
     def due_at(self) -> float | None:
         """When what is at hand goes out even though it is little; None where nothing is at hand."""
-        return None if self._since is None else self._since + self.linger_s
+        if self._since is None:
+            return None
+        return self._departures.due(self._since, self._estimate, self.patience)
 
     def restart(self, offset: int) -> None:
         self._waiting.clear()
         self._records = []
         self._record_bytes = self._waiting_bytes = self._estimate = 0
         self._first = self._since = None
+        self._due_since = None
         self._wanted = offset
 
     def skip_to(self, offset: int) -> None:
@@ -143,15 +156,19 @@ class Cutter:
         return taken
 
     def ripe(self, now: float) -> bool:
-        if self._first is None or self._since is None:
+        if self._first is None or (due_at := self.due_at) is None:
             return False
+        if self._due_since is None and now >= due_at:  # as due_at says it, to the last bit
+            self._due_since = now  # others of the same departure may be cut before it
         return (
-            self._estimate >= self.bytes_max
+            self._due_since is not None
+            or self._estimate >= self.bytes_max
             or self._wanted - self._first >= self._limits.records_max
-            or now >= self._since + self.linger_s  # as due_at says it, to the last bit
         )
 
     def cut(self, era: Era, *, label: int, records_max: int, plain: bool) -> Cut:
+        if self._due_since is not None:
+            self._departures.leaves(self._estimate, self._due_since, self.patience)
         records = self._gather(min(records_max, self._limits.records_max))
         first = records[0].offset
         codec = Compression.NONE if plain else self._limits.compression
@@ -232,7 +249,7 @@ class Cutter:
         elif self._waiting:
             self._first = max(at, self._waiting[0].header.base_offset)
         else:
-            self._first = self._since = None
+            self._first = self._since = self._due_since = None
         rest = sum(
             len(item.batch) + item.header.record_count * self._overhead for item in self._waiting
         )

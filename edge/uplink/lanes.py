@@ -42,7 +42,13 @@ class PartitionLanes:
 
     def _make(self, cursor: PartitionCursor, fresh: bool) -> PartitionFlow:
         parts, stream = self._parts, self.route.source.topic
-        cutter = Cutter(self.route.source, parts.origin, parts.limits)
+        cutter = Cutter(
+            self.route.source,
+            parts.origin,
+            parts.limits,
+            patience=parts.patience(parts.priority(stream)),
+            departures=parts.departures,
+        )
         flow = PartitionFlow(
             cursor,
             cutter,

@@ -12,6 +12,7 @@ from ...core.compression import Compression
 from ...core.errors import Misconfigured
 from ...core.record import GAPS_STREAM, TopicPartition
 from .cutting import CutLimits, Origin
+from .departures import Departures, Patience
 from .feeding import UplinkJournal
 from .limits import LinkClass
 from .settings import UplinkSettings
@@ -34,6 +35,7 @@ class Parts:
     on_refused: OnRefused
     shaper: Shaper
     priorities: Mapping[str, int] = field(default_factory=dict)
+    departures: Departures = field(default_factory=Departures)
 
     @property
     def origin(self) -> Origin:
@@ -47,7 +49,6 @@ class Parts:
         return CutLimits(
             int(settings.batch_bytes_max),
             settings.batch_records_max,
-            float(settings.linger),
             Compression.ZSTD if settings.compression == "zstd" else Compression.NONE,
             settings.compression_level,
         )
@@ -62,11 +63,14 @@ class Parts:
             return _PRIORITY_MAX + 1
         return max(0, min(_PRIORITY_MAX, self.priorities.get(stream, _PRIORITY_DEFAULT)))
 
-    @property
-    def linger_s(self) -> float:
-        """Over the present link."""
+    def patience(self, priority: int) -> Patience:
+        """Of a lane of this priority, over the present link."""
+        settings = self.settings
+        if priority >= settings.linger_priority:
+            return Patience(float(settings.linger))
         is_metered = self.shaper.link is LinkClass.METERED
-        return float(self.settings.linger_metered if is_metered else self.settings.linger)
+        pause = settings.linger_metered if is_metered else settings.linger_max
+        return Patience(float(settings.linger), float(pause), int(settings.linger_bytes))
 
     def backoff(self) -> Backoff:
         settings = self.settings

@@ -149,7 +149,7 @@ class Session:
             flow.stale_leader = False
             self._refresh_wake.set()
         now = self._parts.clock.monotonic()
-        lane.cutter.linger_s = self._parts.linger_s
+        lane.cutter.patience = self._parts.patience(lane.priority)
         hold = self._parts.shaper.hold(lane.priority, now)
         waits_long = hold is not None and hold.until - now > PUT_ASIDE_S
         if not waits_long and lane.hungry(self._parts.settings.batch_bytes_max):

@@ -7,6 +7,9 @@ import msgspec
 from ...core.errors import Misconfigured
 from ...core.units import ByteSize, Duration
 
+# Cards that write a thousandfold of what they are given do not exist; a slip of the pen does.
+CARD_FACTOR_MAX = 1000
+
 
 class WearSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     bytes_per_day: ByteSize | None = None
@@ -37,8 +40,12 @@ class WearSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             raise Misconfigured("edge.wear.bytes_per_day must be at least 1B")
         if self.card_lasts is not None and self.card_lasts < 86_400:
             raise Misconfigured("edge.wear.card_lasts must be at least 1d")
-        if self.cycles < 1 or self.card_factor < 1:
-            raise Misconfigured("edge.wear.cycles and card_factor must be 1 or more")
+        if self.cycles < 1 or not 1 <= self.card_factor <= CARD_FACTOR_MAX:
+            raise Misconfigured(
+                f"edge.wear.cycles must be 1 or more, and card_factor 1 to {CARD_FACTOR_MAX}"
+            )
+        if self.endurance == 0 or self.capacity == 0:
+            raise Misconfigured("edge.wear.endurance and capacity must be above 0")
         if not 0 < self.interval_max <= 60:
             raise Misconfigured("edge.wear.interval_max must be above 0 and at most 60s")
 

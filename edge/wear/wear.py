@@ -166,7 +166,8 @@ class Wear:
         passed = (self._clock.wall_ms() - self._account.since_ms) / 1000
         # never less than a month to go: a card that has outlived its time is not strangled on its last day
         days = max(float(settings.card_lasts) - max(passed, 0.0), 30 * DAY_S) / DAY_S
-        return max(endurance - self.used_bytes(), endurance / 1000) / days
+        # never nothing, however small the device is said to be: the pace is a share of it
+        return max(endurance - self.used_bytes(), endurance / 1000, 1.0) / days
 
     def status(self) -> WearStatus:
         account, endurance = self._account, self.endurance_bytes()

@@ -4,6 +4,9 @@ headwater streams list
 headwater streams describe NAME
 headwater streams create NAME [--partitions N] [--set retention.ms=86400000]
 headwater streams delete NAME
+
+The cluster is reached as the sink reaches it: [sink] bootstrap, tls and sasl of --config, HEADWATER_SINK__* variables
+(a password only so), and these flags.
 """
 
 from __future__ import annotations
@@ -11,15 +14,30 @@ from __future__ import annotations
 import argparse
 import asyncio
 
-DEFAULT_CLUSTER = "kafka://127.0.0.1:9092"
+from .extras import need_cloud
+from .settings import add_config_flag, load
+
+KEYS = ("bootstrap", "tls.ca", "tls.certificate", "tls.key", "tls.server_name")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
+    add_config_flag(parser)
     parser.add_argument(
         "--bootstrap",
-        default=DEFAULT_CLUSTER,
         metavar="URL",
-        help="kafka://HOST:PORT[,HOST:PORT…] (default: %(default)s)",
+        help="kafkas://HOST:PORT[,HOST:PORT…] over TLS, or kafka://… (default: kafka://127.0.0.1:9092)",
+    )
+    for name, what in (
+        ("ca", "authorities that may vouch for the brokers"),
+        ("certificate", "our own certificate, with its intermediates"),
+        ("key", "its private key"),
+    ):
+        parser.add_argument(f"--{name}", dest=f"tls_{name}", metavar="FILE", help=what)
+    parser.add_argument(
+        "--server-name",
+        dest="tls_server_name",
+        metavar="NAME",
+        help="the name in their certificates",
     )
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     actions.add_parser("list", help="every stream with its partitions and records")
@@ -36,11 +54,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    need_cloud()
+    from ..cloud.sink.settings import SinkSettings
     from ..cloud.streams import Streams
-    from ..core.kafka.address import bootstrap_of
+
+    settings = load(SinkSettings, "sink", options, KEYS).value
 
     async def act() -> list[str]:
-        async with Streams.connect(bootstrap_of(options.bootstrap)) as streams:
+        async with Streams.connect(settings) as streams:
             match options.action:
                 case "list":
                     return await streams.list()

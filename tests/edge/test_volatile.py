@@ -52,6 +52,17 @@ def test_what_was_sent_is_let_go_and_never_written(tmp_path: Path) -> None:
     journal.close()
 
 
+def test_an_uplink_that_gathers_for_long_is_not_away(tmp_path: Path) -> None:
+    journal, clock = opened(tmp_path), ManualClock()
+    tails = Tails(journal, clock, gather_s=60.0)
+    assert not tails.turn({A: 3})
+    clock.advance(60.0 + AWAY_S - 1)
+    assert not tails.turn({A: 3})
+    clock.advance(2)
+    assert tails.turn({A: 3})
+    journal.close()
+
+
 def test_a_cloud_that_takes_nothing_for_long_sends_the_tail_to_flash(tmp_path: Path) -> None:
     journal, clock = opened(tmp_path), ManualClock()
     tails = Tails(journal, clock)

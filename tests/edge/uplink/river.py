@@ -139,6 +139,7 @@ class Breaking:
 def settings(**changes: object) -> UplinkSettings:
     fast: dict[str, object] = {
         "linger": Duration(0.01),
+        "linger_max": Duration(0),
         "spread": Duration(0),
         "backoff_first": Duration(0.005),
         "backoff_max": Duration(0.1),

@@ -19,6 +19,7 @@ from headwater.core.record import (
 )
 from headwater.edge.uplink.cursor import Era
 from headwater.edge.uplink.cutting import CutLimits, Cutter, Origin
+from headwater.edge.uplink.departures import Departures, Patience
 from headwater.edge.uplink.supply import Cut
 
 SOURCE = TopicPartition("readings", 2)
@@ -26,8 +27,8 @@ ORIGIN = Origin("edge-1", "00112233aabbccdd")
 
 
 def _cutter(*, bytes_max: int = 1000, records_max: int = 50, linger_s: float = 1.0) -> Cutter:
-    limits = CutLimits(bytes_max, records_max, linger_s, Compression.ZSTD, 1)
-    return Cutter(SOURCE, ORIGIN, limits)
+    limits = CutLimits(bytes_max, records_max, Compression.ZSTD, 1)
+    return Cutter(SOURCE, ORIGIN, limits, patience=Patience(linger_s), departures=Departures())
 
 
 def _commit(base: int, count: int, size: int = 10) -> bytes:
@@ -148,3 +149,28 @@ def test_a_cut_never_spans_a_change_of_the_clock() -> None:
         found = {dict(record.headers).get(TIME_HEADER) for record in _records(cut)}
         marks += list(found)
     assert marks == [None, early.encode(), late.encode()]
+
+
+def test_lanes_that_are_due_together_leave_together() -> None:
+    departures, patience = Departures(), Patience(0.25, 2.0, 8192)
+    limits = CutLimits(100_000, 5000, Compression.ZSTD, 1)
+    first, second = (
+        Cutter(SOURCE, ORIGIN, limits, patience=patience, departures=departures) for _ in range(2)
+    )
+    era = Era(1, 0, 0)
+    first.feed([_commit(0, 1)], 0.0)
+    assert first.due_at == 0.25
+    assert first.ripe(0.25)
+    first.cut(era, label=0, records_max=100, plain=False)
+    first.feed([_commit(1, 3)], 0.5)
+    second.feed([_commit(0, 3)], 1.1)
+    assert not first.ripe(2.24)
+    assert first.due_at == second.due_at == 2.25
+    assert first.ripe(2.25)
+    assert second.ripe(2.25)
+    assert first.cut(era, label=0, records_max=100, plain=False).count == 3
+    assert second.ripe(2.251), "the first one's leaving does not send it back to wait"
+    assert second.cut(era, label=0, records_max=100, plain=False).count == 3
+    second.feed([_commit(3, 1)], 3.0)
+    assert not second.ripe(4.2)
+    assert second.ripe(4.25)
