@@ -207,7 +207,8 @@ async def open_edge(
         stack.push_async_callback(keeping.close)
         # after a failed start this commits what recovery declared; the orderly way has drained before
         stack.push_async_callback(committer.close)
-        source = JournalSource(journal)
+        moments = Moments(outside.clock, boot=keeper.mark.boot, trusted=lambda: keeper.trusted)
+        source = JournalSource(journal, moments)
         stack.push_async_callback(source.close)
         visits = Visits(settings.connections)
         broker = Broker(
@@ -219,7 +220,7 @@ async def open_edge(
             clock=outside.clock,
             rng=outside.rng,
             observer=visits,
-            moments=Moments(outside.clock, boot=keeper.mark.boot, trusted=lambda: keeper.trusted),
+            moments=moments,
         )
         source.after = broker.departed
         name = settings.name or _host_name()

@@ -12,7 +12,9 @@ from collections.abc import Callable
 
 import msgspec
 
+from ...core.belief import Stamp, Trust
 from ...core.clock import Clock
+from ...core.record import StoredRecord
 
 
 class Moment(msgspec.Struct, frozen=True, array_like=True):
@@ -51,3 +53,19 @@ class Moments:
         if since.trusted and now.trusted:
             return max(0, now.wall_ms - since.wall_ms) / 1000
         return 0.0
+
+    def age_ms(self, timestamp: int, stamp: Stamp) -> int:
+        """The same for a record, whose batch says which clock stamped it: a clock that is set while messages wait makes
+        none of them older. A record of an earlier boot is at least as old as this one."""
+        clock, mark = self._clock, stamp.mark()
+        if mark is not None and mark.boot == self._boot:
+            return max(0, clock.boot_ms() - (timestamp - mark.offset_ms))
+        if self._trusted() and (mark is None or mark.trust is Trust.SYNCHRONISED):
+            return max(0, clock.wall_ms() - timestamp)
+        return 0 if mark is None else max(0, clock.boot_ms())
+
+    def redated(self, record: StoredRecord, stamp: Stamp) -> StoredRecord:
+        """With the timestamp that the present clock would have given it."""
+        return record._replace(
+            timestamp=self._clock.wall_ms() - self.age_ms(record.timestamp, stamp)
+        )

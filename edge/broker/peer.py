@@ -27,6 +27,7 @@ class Peer:
     __slots__ = (
         "_broker",
         "_connection",
+        "_delivered",
         "_made_at",
         "_out",
         "_out_bytes",
@@ -85,6 +86,7 @@ class Peer:
         self._out: list[bytes] = []
         self._out_bytes = 0
         self._written = 0  # bytes given to the transport
+        self._delivered: int | None = None  # as asked when the socket was about to be closed
         self.unacknowledged: Callable[[], int | None] | None = None
 
     @property
@@ -144,7 +146,12 @@ class Peer:
         if self.unacknowledged is None or self.transport is None:
             return None
         waiting = self.unacknowledged()
-        return None if waiting is None else self._written - waiting
+        return self._delivered if waiting is None else self._written - waiting
+
+    def remember_delivered(self) -> None:
+        """The connection broke and its socket is about to be closed: nobody can ask it later."""
+        if self._session is not None and self._session.doubts is not None:
+            self._delivered = self.delivered()
 
     def fits(self, size: int) -> bool:
         return self._connection.fits(size)

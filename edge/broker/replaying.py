@@ -8,10 +8,13 @@ from collections.abc import Callable
 import structlog
 
 from ...core.batch import decode_batch
+from ...core.belief import Stamp
 from ...core.errors import Corrupt, Missing, OffsetOutOfRange, Unavailable
 from ...core.journal.reading import JournalReader
 from ...core.record import StoredRecord, TopicPartition
 from .departures import Reading
+from .moments import Moments
+from .stored import expires
 
 _log = structlog.get_logger("edge.mqtt")
 # A decoded record's objects beside its bytes: measured on plain readings of a hundred bytes.
@@ -21,8 +24,9 @@ _RECORD_OVERHEAD = 300
 class JournalSource:
     """`after` is called when a read was handed over: the broker writes what came of it."""
 
-    def __init__(self, journal: JournalReader) -> None:
+    def __init__(self, journal: JournalReader, moments: Moments) -> None:
         self._journal = journal
+        self._moments = moments
         self._tasks: set[asyncio.Task[None]] = set()
         self.after: Callable[[], None] | None = None
 
@@ -57,7 +61,12 @@ class JournalSource:
             batches = await self._journal.read(tp, offset, bytes_max=bytes_max)
             records: list[StoredRecord] = []
             for batch in batches:
-                records += decode_batch(batch)[1]
+                header, found = decode_batch(batch)
+                stamp = Stamp(header.producer_id, header.producer_epoch, header.base_sequence)
+                records += [
+                    self._moments.redated(each, stamp) if each.headers and expires(each) else each
+                    for each in found
+                ]
         except OffsetOutOfRange:
             return Reading([], start=self._journal.bounds(tp).start)
         except Missing:

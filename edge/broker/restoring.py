@@ -17,6 +17,7 @@ from typing import Protocol
 import msgspec
 
 from ...core.batch import decode_batch
+from ...core.belief import Stamp
 from ...core.errors import HeadwaterError
 from ...core.record import StoredRecord, TopicPartition
 from . import notes
@@ -24,7 +25,7 @@ from .broker import Broker
 from .checkpoints import StateStore, retained_message
 from .messages import Message
 from .sessions import Session
-from .stored import message_of
+from .stored import expires, message_of
 
 _LOSSES_TOLD = 20
 
@@ -218,20 +219,23 @@ class _Replay:
                 if record is None:
                     self._report.lost(f"a retained message: {tp} offset {offset} cannot be read")
                     continue
-                trusted = self._broker.moments.trusted
-                # where nobody knows the time, no time has passed
-                wall_ms = self._broker.clock.wall_ms() if trusted else record.timestamp
+                wall_ms = self._broker.clock.wall_ms()
                 self._retain(message_of(record, tp, now=self._broker.now, wall_ms=wall_ms))
 
     def _record(self, tp: TopicPartition, offset: int) -> StoredRecord | None:
         held = self._batches.get(tp)
         if held is None or offset not in held:
             try:
-                held = {
-                    record.offset: record
-                    for batch in self._journal.read_noted(tp, offset)
-                    for record in decode_batch(batch)[1]
-                }
+                held = {}
+                for batch in self._journal.read_noted(tp, offset):
+                    header, found = decode_batch(batch)
+                    stamp = Stamp(header.producer_id, header.producer_epoch, header.base_sequence)
+                    held |= {each.offset: each for each in found}
+                    held |= {
+                        each.offset: self._broker.moments.redated(each, stamp)
+                        for each in found
+                        if expires(each)
+                    }
             except HeadwaterError as error:
                 self._report.lost(f"{tp} offset {offset}: {error}")
                 held = {}

@@ -107,6 +107,10 @@ def topic_of(record: StoredRecord) -> str:
     return (record.key or b"").decode()
 
 
+def expires(record: StoredRecord) -> bool:
+    return any(name == MESSAGE_EXPIRY_HEADER for name, _ in record.headers)
+
+
 def message_of(record: StoredRecord, tp: TopicPartition, *, now: float, wall_ms: int) -> Message:
     """The message that a record of `tp` holds. `now` is monotonic, `wall_ms` the wall clock at the same moment.
 

@@ -132,6 +132,7 @@ cdef class Connection:
     cdef bint _reading
     cdef bint _closing
     cdef bint _full
+    cdef public object ending
 
     def __init__(self, Sockets owner not None, sock, protocol, Py_ssize_t high):
         self._owner = owner
@@ -275,6 +276,8 @@ cdef class Connection:
         sock = self._socket
         if sock is None:
             return 0
+        if self.ending is not None:
+            self.ending()
         self._socket = None
         self._owner._drop(self._fd)
         self._unsent = None

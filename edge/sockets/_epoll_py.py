@@ -103,6 +103,7 @@ class Connection:
         "_reading",
         "_socket",
         "_unsent",
+        "ending",
     )
 
     def __init__(
@@ -118,6 +119,9 @@ class Connection:
         self._closing = False
         self._full = False
         self._unsent = bytearray()
+        self.ending: Callable[[], None] | None = (
+            None  # the socket can still be asked, for the last time
+        )
 
     # --- asyncio.Transport ------------------------------------------------------------------------------------
 
@@ -240,9 +244,12 @@ class Connection:
             self._owner.watch(self._fd, events)
 
     def _end(self, error: Exception | None) -> None:
-        sock, self._socket = self._socket, None
+        sock = self._socket
         if sock is None:
             return
+        if self.ending is not None:
+            self.ending()
+        self._socket = None
         self._owner.drop(self._fd)
         self._unsent.clear()
         sock.close()

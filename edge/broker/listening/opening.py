@@ -54,6 +54,7 @@ class Opening:
             limit = int(self._broker.settings.write_buffer_max)
             connection = self._sockets.adopt(sock, client, write_buffer_max=limit)
             client.unacknowledged = unacknowledged(connection)
+            connection.ending = client.remember_delivered
             client.connection_made(connection)
             return
         task = asyncio.get_running_loop().create_task(self._shake_hands(sock, visitor))

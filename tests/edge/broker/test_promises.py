@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
+import struct
+
+import msgspec
 import pytest
 
 from headwater.edge.broker import notes
 from headwater.edge.broker.sessions import Session
+from headwater.edge.mqtt.encoding import encode_packet
 from headwater.edge.mqtt.packets import (
     Acknowledgement,
     Connack,
@@ -21,9 +27,11 @@ from headwater.edge.mqtt.packets import (
 from headwater.edge.mqtt.properties import Properties
 
 from .harness import Bench, Peer
+from .loopback import Served, served
 from .machine import Machine
 from .subscriber import back, publishes
 
+V5 = Version.V5
 KEPT = Properties(session_expiry_interval=1000)
 
 
@@ -181,3 +189,44 @@ def test_a_damaged_state_of_deliveries_does_not_keep_the_edge_from_starting() ->
     machine.sync()
     machine.power_cut()
     assert "s" in machine.broker.sessions
+
+
+# --- evidence ---------------------------------------------------------------------------------------------------------
+
+
+def test_an_acknowledgement_that_arrived_before_the_connection_was_reset_is_not_in_doubt() -> None:
+    """The next equal reading under the free identifier is another one, also where it comes with DUP, having been lost on the
+    way: the socket is asked before it is closed."""
+
+    async def life(server: Served, publish: Publish) -> None:
+        reader, writer = await asyncio.open_connection(server.host, server.port)
+        connect = Connect(version=V5, client_id="c", clean_start=False, properties=KEPT)
+        writer.write(encode_packet(connect, V5))
+        await read_packet(reader)
+        sock = writer.get_extra_info("socket")
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+        writer.write(encode_packet(publish, V5))
+        await read_packet(reader)
+        (client,) = server.broker.clients
+        assert client.unacknowledged is not None
+        while client.unacknowledged() != 0:  # noqa: ASYNC110 (nor does TCP)
+            await asyncio.sleep(0.01)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writer.transport.abort()
+        while server.broker.clients:  # noqa: ASYNC110 (the broker tells nobody)
+            await asyncio.sleep(0.01)
+
+    async def main() -> None:
+        async with served() as server, asyncio.timeout(20):
+            reading = Publish(topic="t", payload=b"21.5", qos=1, packet_id=1)
+            await life(server, reading)
+            await life(server, msgspec.structs.replace(reading, dup=True))
+            assert server.journal.values == [b"21.5", b"21.5"]
+
+    asyncio.run(main())
+
+
+async def read_packet(reader: asyncio.StreamReader) -> None:
+    """One of fewer than 128 bytes."""
+    _, length = await reader.readexactly(2)
+    await reader.readexactly(length)
