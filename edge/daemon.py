@@ -34,6 +34,7 @@ from ..core.journal.files.journal import FileJournal
 from ..core.journal.files.shelf import Loss
 from ..core.notify import ServiceManager
 from ..core.record import check_name
+from ..core.timekeeper import Timekeeper
 from ..hardware.clock import ClockReader
 from ..hardware.flash import FlashReader
 from ..hardware.sysroot import SysRoot
@@ -207,8 +208,7 @@ async def open_edge(
         stack.push_async_callback(keeping.close)
         # after a failed start this commits what recovery declared; the orderly way has drained before
         stack.push_async_callback(committer.close)
-        moments = Moments(outside.clock, boot=keeper.mark.boot, trusted=lambda: keeper.trusted)
-        source = JournalSource(journal, moments)
+        source = JournalSource(journal, _moments(keeper))
         stack.push_async_callback(source.close)
         visits = Visits(settings.connections)
         broker = Broker(
@@ -220,7 +220,7 @@ async def open_edge(
             clock=outside.clock,
             rng=outside.rng,
             observer=visits,
-            moments=moments,
+            moments=source.moments,
         )
         source.after = broker.departed
         name = settings.name or _host_name()
@@ -252,6 +252,10 @@ async def open_edge(
         if http is not None:
             await _open_admin(edge, stack, http)
         yield edge
+
+
+def _moments(keeper: Timekeeper) -> Moments:
+    return Moments(keeper, boot=keeper.mark.boot, trusted=lambda: keeper.trusted)
 
 
 async def _drain(edge: Edge) -> None:

@@ -26,7 +26,7 @@ class JournalSource:
 
     def __init__(self, journal: JournalReader, moments: Moments) -> None:
         self._journal = journal
-        self._moments = moments
+        self.moments = moments
         self._tasks: set[asyncio.Task[None]] = set()
         self.after: Callable[[], None] | None = None
 
@@ -64,7 +64,7 @@ class JournalSource:
                 header, found = decode_batch(batch)
                 stamp = Stamp(header.producer_id, header.producer_epoch, header.base_sequence)
                 records += [
-                    self._moments.redated(each, stamp) if each.headers and expires(each) else each
+                    self.moments.redated(each, stamp) if each.headers and expires(each) else each
                     for each in found
                 ]
         except OffsetOutOfRange:
