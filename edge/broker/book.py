@@ -194,7 +194,11 @@ class Book:
         for session in self._publishing:
             self._look(session)
         said: list[notes.Inbound] = []
-        for session in self._publishing | self._unsaid | self._identifiers.keys():
+        identifiers = self._identifiers
+        sessions = self._publishing
+        if self._unsaid or identifiers:
+            sessions = sessions | self._unsaid | identifiers.keys()
+        for session in sessions:
             doubts = session.doubts
             if doubts is None or not session.number:
                 continue
@@ -203,9 +207,11 @@ class Book:
                 doubts.written(
                     commit, end
                 )  # acknowledged before the disk has it, by its stream's choice
-            taken = self._identifiers.get(session, {})
-            received = [each for each, is_taken in taken.items() if is_taken]
-            released = [each for each, is_taken in taken.items() if not is_taken]
+            received: list[int] = []
+            released: list[int] = []
+            if identifiers:
+                for packet_id, is_taken in identifiers.get(session, {}).items():
+                    (received if is_taken else released).append(packet_id)
             said.append(notes.Inbound(session.number, received, released, doubts.settled, packed))
             self.dirty_sessions.add(session.number)
             if packed:

@@ -111,7 +111,7 @@ class Flights(ABC):
         self._last_id = 0
         # after a crash while connected: below these offsets QoS 1 may have been sent, though no note says so
         self._perhaps_sent: Mapping[TopicPartition, int] = NOTHING_SENT
-        self._resend: deque[int] = deque()
+        self._resend: deque[int] | None = None  # identifiers to be sent again, while there are any
         self._awaiting: dict[
             int, None
         ] = {}  # packet identifiers whose next packet waits for a note
@@ -358,12 +358,13 @@ class Flights(ABC):
 
     def resend(self, now: float) -> None:
         """After CONNACK with session present: what is in flight first, then what waits."""
-        self._resend = deque(self._flights)
+        self._resend = deque(self._flights) if self._flights else None
         self.pump(now)
 
     def _pump_resend(self, link: Link, now: float) -> bool:
         """True when all of it was sent again. A client may come back with a smaller window ([MQTT-3.3.4-9])."""
         resend = self._resend
+        assert resend is not None
         while resend and link.writable and self.link is link:
             packet_id = resend[0]
             flight = self._flights.get(packet_id)
@@ -379,13 +380,17 @@ class Flights(ABC):
                 else:
                     self._depart(packet_id, flight)
             resend.popleft()
-        return not resend
+        if resend:
+            return False
+        if self._resend is resend:
+            self._resend = None
+        return True
 
     def _reload_flights(self, tp: TopicPartition, offset: int, reading: Reading) -> None:
         """The messages of flights by their addresses. One that is gone is given up; its identifier is freed properly."""
         found = {record.offset: record for record in reading.records}
         lost = 0
-        for packet_id in tuple(self._resend):
+        for packet_id in tuple(self._resend or ()):
             flight = self._flights.get(packet_id)
             if flight is None or flight.tp != tp or flight.released or flight.message is not None:
                 continue

@@ -43,7 +43,7 @@ class Outbound(Flights):
         self.groups: list[Group] = []
         self.filters_generation = 0
         self.backlog = Backlog(departures, self._match)
-        self._retained: deque[Iterator[Delivery]] = deque()
+        self._retained: deque[Iterator[Delivery]] | None = None  # while there are any
         self._floors: dict[str, dict[TopicPartition, int]] = {}
         self._matches: dict[str, Target | None] = {}
         self._matches_generation = -1
@@ -87,6 +87,8 @@ class Outbound(Flights):
         self.offer_retained(iter((delivery,)), now)
 
     def offer_retained(self, deliveries: Iterator[Delivery], now: float) -> None:
+        if self._retained is None:
+            self._retained = deque()
         self._retained.append(deliveries)
         self.pump(now)
 
@@ -148,6 +150,8 @@ class Outbound(Flights):
             delivery = next(self._retained[0], None)
             if delivery is None:
                 self._retained.popleft()
+                if not self._retained:
+                    self._retained = None
             elif delivery.qos == 0:
                 self._send(link, delivery, 0, now)
             else:
@@ -157,10 +161,10 @@ class Outbound(Flights):
 
     def unbind(self) -> None:
         self.link = None
-        self._retained.clear()  # a subscription made again is sent them again
+        self._retained = None  # a subscription made again is sent them again
         self._awaiting.clear()
         self._unsent = 0
-        self._resend.clear()
+        self._resend = None
         self._departures.forget(self)
         for packet_id, flight in tuple(self._flights.items()):
             group = flight.group
