@@ -166,7 +166,7 @@ class Doubts:
 
     def arrived(self, position: int) -> bool:
         """The peer's TCP has the first `position` bytes; whether that settled anything."""
-        settled = self._forget_answered(position)
+        settled = self._forget_answered(position) if self._answered or self._carried else False
         reached = 0
         moved_on = not self._carried
         for index, stored in enumerate(self._stored):

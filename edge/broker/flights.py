@@ -86,8 +86,16 @@ class Flight:
     @classmethod
     def of_all(cls, delivery: Delivery) -> Flight:
         """The shared one of a delivery at QoS 1 whose record is in the log."""
-        flight = delivery.flight = cls(delivery)
-        flight.message = None
+        flight = delivery.flight = cls.__new__(cls)
+        message = delivery.message
+        flight.message = flight.group = None
+        flight.tp = message.tp
+        flight.offset = message.offset
+        flight.qos = delivery.qos
+        flight.retain = delivery.retain
+        flight.identifiers = delivery.identifiers
+        flight.size = message.size
+        flight.released = False
         flight.sent = flight.shared = True
         flight.commit = 0
         return flight

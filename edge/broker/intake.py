@@ -127,16 +127,10 @@ class Intake(Holding):
     def _offer(self, route: Route, payload: bytes, qos: int, offset: int) -> None:
         """Somebody may want it; where nobody does, the route remembers."""
         broker = self._broker
-        if broker.subscriptions.targets(route.topic):
-            message = Message(
-                route.topic,
-                payload,
-                qos=qos,
-                publisher=self.client_id,
-                now=broker.now,
-                generation=broker.subscriptions.generation,
-                tp=route.tp,
-                offset=offset,
+        subscriptions = broker.subscriptions
+        if subscriptions.targets(route.topic):
+            message = Message.plain(
+                route, payload, qos, self.client_id, subscriptions.generation, offset
             )
             if route.early is not None and route.early.passed:
                 broker.gate.pass_message(message)

@@ -7,6 +7,8 @@ for the one delivery.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
 
 from ...core.record import TopicPartition
@@ -16,6 +18,10 @@ from ..mqtt.packets import Publish, Version
 from ..mqtt.primitives import encode_varint
 from ..mqtt.properties import NO_PROPERTIES, Properties
 
+if TYPE_CHECKING:
+    from .routing import Route
+
+_NO_FRAME = (b"", b"")
 _V5 = Version.V5  # looked up once: in an enumeration that costs as much as the rest of `frame`
 
 
@@ -23,11 +29,14 @@ class Message:
     """`publisher` is the client identifier it came from; `expires_at` is on the monotonic clock, None: never.
 
     `generation` is that of the subscriptions when it was taken: who subscribed later, while it waited for the disk,
-    gets it as retained or not at all. `tp` and `offset` are where its record lies.
+    gets it as retained or not at all. `tp` and `offset` are where its record lies. `_last` is what `frame` said last:
+    nearly always it is asked for one kind of packet alone.
     """
 
     __slots__ = (
         "_encoded",
+        "_last",
+        "_last_key",
         "expires_at",
         "generation",
         "offset",
@@ -67,7 +76,37 @@ class Message:
         self.offset = offset
         expiry = properties.message_expiry_interval
         self.expires_at = None if expiry is None else now + expiry
+        self._last_key = 0
+        self._last = _NO_FRAME
         self._encoded: dict[int, tuple[bytes, bytes]] | None = None
+
+    @classmethod
+    def plain(  # noqa: PLR0917 - by position, as on all of the hot path
+        cls,
+        route: Route,
+        payload: bytes,
+        qos: int,
+        publisher: str,
+        generation: int,
+        offset: int,
+    ) -> Message:
+        """One without anything special, on a known topic."""
+        message = cls.__new__(cls)
+        message.topic = route.topic
+        message.topic_bytes = route.topic_bytes
+        message.payload = payload
+        message.qos = qos
+        message.retain = False
+        message.properties = NO_PROPERTIES
+        message.publisher = publisher
+        message.generation = generation
+        message.tp = route.tp
+        message.offset = offset
+        message.expires_at = None
+        message._last_key = 0
+        message._last = _NO_FRAME
+        message._encoded = None
+        return message
 
     @classmethod
     def of(
@@ -104,27 +143,28 @@ class Message:
     def frame(self, version: Version, first_byte: int) -> tuple[bytes, bytes]:
         """(before, after) the packet identifier; at QoS 0 the halves meet without one."""
         key = first_byte if version is _V5 else -first_byte
-        encoded = self._encoded
-        if encoded is None:
-            encoded = self._encoded = {}
-        halves = encoded.get(key)
+        if key == self._last_key:
+            return self._last
+        halves = None if self._encoded is None else self._encoded.get(key)
         if halves is None:
-            has_id = first_byte & 0x06
-            tail = self.payload
-            if version is _V5:
-                tail = b"\0" + tail
-            length = 2 + len(self.topic_bytes) + (2 if has_id else 0) + len(tail)
-            head = b"".join(
-                (
-                    bytes((first_byte,)),
-                    encode_varint(length),
-                    len(self.topic_bytes).to_bytes(2, "big"),
-                    self.topic_bytes,
-                )
-            )
-            # without an identifier the packet is the same for all: made once, and not copied when the halves meet
-            halves = encoded[key] = (head, tail) if has_id else (head + tail, b"")
+            if self._last_key:
+                if self._encoded is None:
+                    self._encoded = {}
+                self._encoded[self._last_key] = self._last
+            halves = self._halves(version, first_byte)
+            self._last_key, self._last = key, halves
         return halves
+
+    def _halves(self, version: Version, first_byte: int) -> tuple[bytes, bytes]:
+        topic, tail = self.topic_bytes, self.payload
+        if version is _V5:
+            tail = b"\0" + tail
+        size = len(topic)
+        has_id = first_byte & 0x06
+        length = 2 + size + (2 if has_id else 0) + len(tail)
+        head = b"%c%b%c%c%b" % (first_byte, encode_varint(length), size >> 8, size & 0xFF, topic)
+        # without an identifier the packet is the same for all: made once, and not copied when the halves meet
+        return (head, tail) if has_id else (head + tail, b"")
 
     def packet(
         self,

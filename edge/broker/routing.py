@@ -60,7 +60,17 @@ class Route:
     hot path makes none.
     """
 
-    __slots__ = ("append", "early", "headers", "headers_qos_0", "key", "quiet", "topic", "tp")
+    __slots__ = (
+        "append",
+        "early",
+        "headers",
+        "headers_qos_0",
+        "key",
+        "quiet",
+        "topic",
+        "topic_bytes",
+        "tp",
+    )
 
     def __init__(
         self,
@@ -71,6 +81,7 @@ class Route:
         headers: Headers,
     ) -> None:
         self.topic = topic
+        self.topic_bytes = topic.encode()
         self.tp = tp
         self.append = writer.append
         self.early = writer if writer.early else None

@@ -98,6 +98,8 @@ def encode_varint(value: int) -> bytes:
     assert 0 <= value <= VARINT_MAX
     if value < 0x80:
         return bytes((value,))
+    if value < 0x4000:  # nearly every packet there is
+        return bytes((value & 0x7F | 0x80, value >> 7))
     out = bytearray()
     while value >= 0x80:
         out.append(value & 0x7F | 0x80)
