@@ -31,7 +31,6 @@ from ..core.errors import HeadwaterError, Misconfigured, Unavailable
 from ..core.gap import GapReason
 from ..core.journal.files.committer import Committer
 from ..core.journal.files.journal import FileJournal
-from ..core.journal.files.shelf import Loss
 from ..core.notify import ServiceManager
 from ..core.record import check_name
 from ..core.timekeeper import Timekeeper
@@ -46,13 +45,12 @@ from .entrance import Entrance
 from .gaps import GapLedger
 from .keeping import Keeping
 from .reloading import Reloading
-from .room import Room
-from .rules import early_rules, gap_reason, retention_rules
+from .rounds import keep_retention, keep_volatile, really_lost, watchdog
+from .rules import early_rules
 from .settings import EdgeSettings
 from .streams import StreamTable
 from .timekeeping import Anchoring, make_timekeeper
 from .visits import Visits
-from .volatile import TURN_S, Tails, without_sent
 from .wear.wear import Wear
 
 if TYPE_CHECKING:
@@ -60,9 +58,6 @@ if TYPE_CHECKING:
     from .uplink.uplink import Uplink
 
 _log = structlog.get_logger("edge")
-
-# How often retention looks whether the journal is full; the interval setting is for the ordinary round.
-FULL_CHECK_S = 1.0
 
 
 class Outside(NamedTuple):
@@ -159,20 +154,20 @@ async def _serve(
 ) -> None:
     async with asyncio.TaskGroup() as group:
         tasks = [
-            group.create_task(_keep_retention(edge), name="retention"),
+            group.create_task(keep_retention(edge), name="retention"),
             group.create_task(edge.anchoring.run(), name="time"),
         ]
         if edge.wear is not None:
             tasks.append(group.create_task(edge.wear.run(), name="wear"))
         if edge.journal.volatile:
-            tasks.append(group.create_task(_keep_volatile(edge), name="volatile"))
+            tasks.append(group.create_task(keep_volatile(edge), name="volatile"))
         if edge.uplink is not None:
             tasks.append(group.create_task(edge.uplink.run(), name="uplink"))
         if edge.keeping is not None:
             tasks.append(group.create_task(edge.keeping.run(), name="state"))
         tasks.extend(group.create_task(source.run(), name="source") for source in edge.sources)
         if manager.watchdog_s is not None:
-            tasks.append(group.create_task(_watchdog(edge, manager), name="watchdog"))
+            tasks.append(group.create_task(watchdog(edge, manager), name="watchdog"))
         _announce(edge, manager)
         if on_ready is not None:
             on_ready(edge)
@@ -250,7 +245,9 @@ async def open_edge(
         await edge.entrance.listeners.start()
         http = optional_address(settings.http, key="edge.http")
         if http is not None:
-            await _open_admin(edge, stack, http)
+            from .admin import open_admin
+
+            await open_admin(edge, stack, http)
         yield edge
 
 
@@ -323,45 +320,6 @@ def _make_uplink(edge: Edge, table: StreamTable) -> Uplink:
     return uplink
 
 
-async def _open_admin(edge: Edge, stack: AsyncExitStack, address: tuple[str, int]) -> None:
-    from prometheus_client import CollectorRegistry
-
-    from ..core.admin import AdminServer
-    from .metrics import BrokerMetrics, EntranceMetrics, JournalMetrics, StateMetrics, TimeMetrics
-    from .wear.metrics import WearMetrics
-
-    registry = CollectorRegistry()
-    BrokerMetrics(edge.broker, registry)
-    EntranceMetrics(edge.entrance, registry)
-    JournalMetrics(edge.journal, edge.committer, registry)
-    TimeMetrics(edge.anchoring, registry)
-    if edge.keeping is not None:
-        StateMetrics(edge.broker, edge.keeping, registry)
-    if edge.wear is not None:
-        WearMetrics(edge.wear, registry)
-    if edge.uplink is not None:
-        from .uplink.linkmetrics import LinkMetrics
-        from .uplink.metrics import UplinkMetrics
-
-        UplinkMetrics(edge.uplink, registry)
-        LinkMetrics(edge.uplink, registry)
-    if edge.sources:
-        from .sources.metrics import SourceMetrics
-
-        SourceMetrics(edge.sources, registry)
-    from .status import Reporter, write_url
-
-    reporter = Reporter(edge)
-    host, port = address
-    admin = AdminServer(
-        host, port, registry=registry, readiness=edge.readiness, status=reporter.json
-    )
-    await admin.start()
-    stack.push_async_callback(admin.close)
-    edge.http = (host, admin.port)
-    write_url(edge.outside.disk, edge.settings.data_dir, edge.http)
-
-
 def _report_recovery(edge: Edge) -> None:
     report = edge.journal.recovery
     for warning in report.warnings:
@@ -371,12 +329,7 @@ def _report_recovery(edge: Edge) -> None:
     if report.losses:
         edge.gaps.declare(report.losses, GapReason.DAMAGE)
     if report.volatile:
-        edge.gaps.declare(_lost(edge, report.volatile), GapReason.VOLATILE)
-
-
-def _lost(edge: Edge, losses: Sequence[Loss]) -> Sequence[Loss]:
-    """A live lane may have sent what lies above what was sent without a break."""
-    return losses if edge.uplink is None else without_sent(losses, edge.uplink.unsent)
+        edge.gaps.declare(really_lost(edge, report.volatile), GapReason.VOLATILE)
 
 
 def _announce(edge: Edge, manager: ServiceManager) -> None:
@@ -406,66 +359,6 @@ async def _until_stopped(edge: Edge, stopping: asyncio.Event) -> None:
             raise Unavailable("the committer ended while the edge was serving")
     finally:
         stopped.cancel()
-
-
-async def _keep_retention(edge: Edge) -> None:
-    """Enforce limits in rounds, and at once where the log is full; declare damage met while reading."""
-    settings = edge.settings
-    rules = retention_rules(settings.check())
-    disk, clock, _ = edge.outside
-    room = Room(edge.journal, edge.committer)
-    is_short = False
-    due = 0.0
-
-    def declare(losses: Sequence[Loss]) -> None:
-        for loss in _lost(edge, losses):
-            edge.gaps.declare([loss], gap_reason(rules, loss))
-
-    while True:
-        now = clock.monotonic()
-        losses = edge.journal.take_losses()
-        if losses:
-            edge.gaps.declare(losses, GapReason.DAMAGE)
-        if settings is not edge.settings:  # reloaded
-            settings = edge.settings
-            rules = retention_rules(settings.check())
-        if now >= due or is_short or edge.journal.full is not None:
-            due = now + float(edge.settings.retention_interval)
-            try:
-                await edge.committer.enforce_retention(
-                    clock.wall_ms(),
-                    rules=rules,
-                    sent=None if edge.uplink is None else edge.uplink.progress,
-                    declare=declare,
-                    free_bytes=disk.free_bytes(edge.journal.directory),
-                )
-            except HeadwaterError as error:
-                _log.warning("retention postponed", reason=str(error))
-        is_short = await room.short(FULL_CHECK_S)
-
-
-async def _keep_volatile(edge: Edge) -> None:
-    gather_s = edge.settings.uplink_options.linger_longest
-    tails = Tails(edge.journal, edge.outside.clock, gather_s=gather_s)
-    while True:
-        await asyncio.sleep(TURN_S)
-        if edge.uplink is not None:
-            edge.uplink.notify()
-        if tails.turn({} if edge.uplink is None else edge.uplink.progress):
-            edge.committer.request()
-
-
-async def _watchdog(edge: Edge, manager: ServiceManager) -> None:
-    """Tell systemd we live while the loop turns and the log moves, is idle, or says why it does not."""
-    assert manager.watchdog_s is not None
-    seen = -1
-    while True:
-        durable = edge.committer.durable
-        idle = not edge.journal.pending_bytes or edge.committer.resting
-        if durable != seen or idle or edge.committer.stalled is not None:
-            manager.alive()
-        seen = durable
-        await asyncio.sleep(manager.watchdog_s)
 
 
 def _on_hangup(reload: Callable[[], None]) -> None:

@@ -1,0 +1,93 @@
+"""What a running edge does again and again: limits, the tails of memory streams, a sign of life for systemd.
+
+Each is a task of the daemon and ends with it; none keeps anything that must survive.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import structlog
+
+from ..core.errors import HeadwaterError
+from ..core.gap import GapReason
+from ..core.journal.files.shelf import Loss
+from ..core.notify import ServiceManager
+from .room import Room
+from .rules import gap_reason, retention_rules
+from .volatile import TURN_S, Tails, without_sent
+
+if TYPE_CHECKING:
+    from .daemon import Edge
+
+_log = structlog.get_logger("edge")
+
+# How often retention looks whether the journal is full; the interval setting is for the ordinary round.
+FULL_CHECK_S = 1.0
+
+
+async def keep_retention(edge: Edge) -> None:
+    """Enforce limits in rounds, and at once where the log is full; declare damage met while reading."""
+    settings = edge.settings
+    rules = retention_rules(settings.check())
+    disk, clock, _ = edge.outside
+    room = Room(edge.journal, edge.committer)
+    is_short = False
+    due = 0.0
+
+    def declare(losses: Sequence[Loss]) -> None:
+        for loss in really_lost(edge, losses):
+            edge.gaps.declare([loss], gap_reason(rules, loss))
+
+    while True:
+        now = clock.monotonic()
+        losses = edge.journal.take_losses()
+        if losses:
+            edge.gaps.declare(losses, GapReason.DAMAGE)
+        if settings is not edge.settings:  # reloaded
+            settings = edge.settings
+            rules = retention_rules(settings.check())
+        if now >= due or is_short or edge.journal.full is not None:
+            due = now + float(edge.settings.retention_interval)
+            try:
+                await edge.committer.enforce_retention(
+                    clock.wall_ms(),
+                    rules=rules,
+                    sent=None if edge.uplink is None else edge.uplink.progress,
+                    declare=declare,
+                    free_bytes=disk.free_bytes(edge.journal.directory),
+                )
+            except HeadwaterError as error:
+                _log.warning("retention postponed", reason=str(error))
+        is_short = await room.short(FULL_CHECK_S)
+
+
+async def keep_volatile(edge: Edge) -> None:
+    gather_s = edge.settings.uplink_options.linger_longest
+    tails = Tails(edge.journal, edge.outside.clock, gather_s=gather_s)
+    while True:
+        await asyncio.sleep(TURN_S)
+        if edge.uplink is not None:
+            edge.uplink.notify()
+        if tails.turn({} if edge.uplink is None else edge.uplink.progress):
+            edge.committer.request()
+
+
+async def watchdog(edge: Edge, manager: ServiceManager) -> None:
+    """Tell systemd we live while the loop turns and the log moves, is idle, or says why it does not."""
+    assert manager.watchdog_s is not None
+    seen = -1
+    while True:
+        durable = edge.committer.durable
+        idle = not edge.journal.pending_bytes or edge.committer.resting
+        if durable != seen or idle or edge.committer.stalled is not None:
+            manager.alive()
+        seen = durable
+        await asyncio.sleep(manager.watchdog_s)
+
+
+def really_lost(edge: Edge, losses: Sequence[Loss]) -> Sequence[Loss]:
+    """A live lane may have sent what lies above what was sent without a break."""
+    return losses if edge.uplink is None else without_sent(losses, edge.uplink.unsent)
