@@ -7,6 +7,8 @@ import re
 from .errors import Misconfigured
 
 _PORT = re.compile(r"\d{1,5}")
+# Where to ask what listens on every address of its machine.
+_ANY_HOST = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
 def split_address(text: str, *, key: str) -> tuple[str, int]:
@@ -20,3 +22,10 @@ def split_address(text: str, *, key: str) -> tuple[str, int]:
 def optional_address(text: str, *, key: str) -> tuple[str, int] | None:
     """The same, or None for "none" and for nothing at all. Raises Misconfigured."""
     return None if text in {"", "none"} else split_address(text, key=key)
+
+
+def url_of(address: tuple[str, int]) -> str:
+    """Where a program of the same machine asks what listens there over HTTP."""
+    host, port = address
+    host = _ANY_HOST.get(host, host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

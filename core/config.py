@@ -12,6 +12,7 @@ Only this file reads the environment.
 from __future__ import annotations
 
 import ast
+import contextlib
 import difflib
 import enum
 import inspect
@@ -82,10 +83,31 @@ def load(
         if value is not None:
             _put(tree, origins, key, value, f"flag --{key.replace('_', '-')}")
     try:
-        value = msgspec.convert(tree, type=kind, strict=False, dec_hook=_decode_unit)
+        with located(section, origins):
+            value = msgspec.convert(tree, type=kind, strict=False, dec_hook=_decode_unit)
     except msgspec.ValidationError as error:
         raise _explain(error, kind, section, origins) from None
     return Loaded(value, origins)
+
+
+@contextlib.contextmanager
+def located(section: str, origins: Mapping[str, str]) -> Iterator[None]:
+    """A rule between settings knows its keys; this adds the section and where they were set.
+
+    Raises Misconfigured instead of the one raised inside.
+    """
+    try:
+        yield
+    except Misconfigured as error:
+        text, hint = str(error.args[0]), error.hint
+        named = [key for key in origins if re.search(rf"\b{re.escape(key)}\b", text)]
+        key = max(named, key=len, default="")
+        if key and f"{section}." not in text:
+            text = text.replace(key, f"{section}.{key}", 1)
+        # a rule about what was not set is broken by something that was: the file is where to look
+        files = (origin for origin in origins.values() if origin.startswith("file "))
+        where = origins[key] if key else next(files, "configuration")
+        raise Misconfigured(f"{where}: {text}", hint=hint) from None
 
 
 def fields(kind: type[msgspec.Struct], prefix: str = "") -> Iterator[Field]:
@@ -143,10 +165,13 @@ def _read(file: Path, section: str) -> Tree:
     except (OSError, UnicodeDecodeError) as error:
         raise Misconfigured(f"{file}: cannot be read: {error}") from None
     except tomllib.TOMLDecodeError as error:
-        raise Misconfigured(f"{file}: not valid TOML: {error}") from None
+        raise Misconfigured(
+            f"{file}: not valid TOML: {error}", hint="headwater config --example"
+        ) from None
     for name in document:
         if name not in SECTIONS:
-            raise Misconfigured(f"{file}: unknown section [{name}]{_nearest(name, SECTIONS)}")
+            known = _nearest(name, SECTIONS) or f" (there are: {', '.join(SECTIONS)})"
+            raise Misconfigured(f"{file}: unknown section [{name}]{known}")
     table = document.get(section, {})
     if not isinstance(table, dict):
         raise Misconfigured(f"{file}: [{section}] must be a table")
@@ -232,6 +257,7 @@ def _explain(
         hint = _nearest(unknown["field"], names) or _nearest(key, known)
         return Misconfigured(f"{_origin(key, origins)}: unknown key {section}.{key}{hint}")
     key = re.sub(r"\[[^]]*\]", "", path)
+    reason += _choices(kind, key, reason)
     return Misconfigured(f"{_origin(key, origins)}: {section}.{path or '*'}: {reason}")
 
 
@@ -249,6 +275,23 @@ def _at(kind: type[msgspec.Struct], path: str) -> type[msgspec.Struct] | None:
         found = [f for f in msgspec.structs.fields(current) if f.name == name] if current else []
         current = _struct_of(found[0].type) if found else None
     return current
+
+
+def _choices(kind: type[msgspec.Struct], key: str, reason: str) -> str:
+    """What an enumeration takes, where that is what was wrong."""
+    if not reason.startswith("Invalid enum value"):
+        return ""
+    parent, _, name = key.rpartition(".")
+    owner = _at(kind, parent)
+    types = [f.type for f in msgspec.structs.fields(owner) if f.name == name] if owner else []
+    values: list[object] = []
+    for each in types:
+        for one in (each, *typing.get_args(each)):
+            if isinstance(one, type) and issubclass(one, enum.Enum):
+                values += [member.value for member in one]
+            elif isinstance(one, str | int):
+                values.append(one)  # of a Literal
+    return f" (one of: {', '.join(map(str, values))})" if values else ""
 
 
 def _nearest(name: str, known: typing.Iterable[str]) -> str:

@@ -15,7 +15,7 @@ from ..core.journal.files.settings import FileJournalSettings
 from ..core.record import check_name
 from ..core.units import Duration
 from .broker.access.settings import AccessSettings
-from .broker.listening.settings import ListenerSettings, check_listeners
+from .broker.listening.settings import SIMPLE, ListenerSettings, check_listeners
 from .broker.settings import MqttSettings
 from .sources.settings import SourcesSettings
 from .streams import StreamSettings, StreamTable
@@ -27,8 +27,6 @@ from .wear.settings import WearSettings
 KAFKA_SCHEME = "kafka://"
 KAFKA_TLS_SCHEME = "kafkas://"
 NONE = "none"
-# What the listener of edge.mqtt is called in metrics, logs and the journal of connections.
-SIMPLE = "mqtt"
 
 
 class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from ..core.address import url_of
 from ..core.anchor import trust_name
 from ..core.disk import Disk, replace_whole
 from ..core.errors import HeadwaterError
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from .daemon import Edge
 
 URL_FILE = "http.url"
-_ANY_HOST = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}
 
 
 class JournalStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,6 +42,12 @@ class ClientsStatus(msgspec.Struct, frozen=True, kw_only=True):
     refused: int
 
 
+class ListenerStatus(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    address: str
+    connections: int
+
+
 class EdgeStatus(msgspec.Struct, frozen=True, kw_only=True):
     edge: str
     log: str
@@ -50,6 +56,8 @@ class EdgeStatus(msgspec.Struct, frozen=True, kw_only=True):
     clock: str
     wall_ms: int
     mqtt: str
+    """Where the first listener listens."""
+    listeners: list[ListenerStatus]
     clients: ClientsStatus
     journal: JournalStatus
     uplink: LinkOverview | None
@@ -64,7 +72,6 @@ class Reporter:
     def status(self) -> EdgeStatus:
         edge = self._edge
         clock = edge.outside.clock
-        host, port = edge.mqtt
         return EdgeStatus(
             edge=edge.name,
             log=edge.journal.log_id,
@@ -72,7 +79,15 @@ class Reporter:
             not_ready=edge.readiness(),
             clock=trust_name(edge.anchoring.keeper.trust),
             wall_ms=clock.wall_ms(),
-            mqtt=f"{host}:{port}",
+            mqtt=_written(edge.mqtt),
+            listeners=[
+                ListenerStatus(
+                    name=listener.door.label,
+                    address=_written(listener.address),
+                    connections=listener.door.open,
+                )
+                for listener in edge.entrance.listeners.all
+            ],
             clients=self._clients(),
             journal=self._journal(),
             uplink=None if edge.uplink is None else edge.uplink.overview(),
@@ -105,12 +120,15 @@ class Reporter:
         )
 
 
+def _written(address: tuple[str, int]) -> str:
+    """Of a unix socket the path alone."""
+    host, port = address
+    return f"{host}:{port}" if port else f"unix:{host}"
+
+
 def write_url(disk: Disk, data_dir: str, address: tuple[str, int]) -> None:
     """Where this edge answers, for `headwater edge status --data-dir`. An edge does not fail for want of it."""
-    host, port = address
     try:
-        replace_whole(
-            disk, f"{data_dir}/{URL_FILE}", f"http://{_ANY_HOST.get(host, host)}:{port}\n".encode()
-        )
+        replace_whole(disk, f"{data_dir}/{URL_FILE}", f"{url_of(address)}\n".encode())
     except HeadwaterError:
         return

@@ -105,32 +105,34 @@ class Stream:
         self.name = settings.name
         self.partitions = settings.partitions
         try:
-            check_name(settings.name, what="stream")
+            check_name(settings.name, what="name")
             self.filters = [check_topic_filter(each) for each in settings.filters]
         except (Refused, Violation) as error:
-            raise Misconfigured(f"stream {settings.name!r}: {error}") from None
+            raise Misconfigured(f"edge.streams {settings.name!r}: {error}") from None
         if settings.name.endswith(THINNED_SUFFIX):
             raise Misconfigured(
-                f"stream {settings.name!r}: names that end with {THINNED_SUFFIX} are for summaries"
+                f"edge.streams {settings.name!r}: names that end with {THINNED_SUFFIX} are for summaries"
             )
         if not 1 <= settings.thin_interval <= 31 * 86_400:
-            raise Misconfigured(f"stream {settings.name!r}: thin_interval must be 1s to 31d")
+            raise Misconfigured(f"edge.streams {settings.name!r}: thin_interval must be 1s to 31d")
         if settings.name.startswith("_"):
-            raise Misconfigured(f"stream {settings.name!r}: names that begin with _ are ours")
+            raise Misconfigured(f"edge.streams {settings.name!r}: names that begin with _ are ours")
         if any(each.startswith(SHARED_PREFIX) for each in self.filters):
-            raise Misconfigured(f"stream {settings.name!r}: a shared subscription is not a filter")
+            raise Misconfigured(
+                f"edge.streams {settings.name!r}: a shared subscription is not a filter"
+            )
         if not 1 <= settings.partitions <= PARTITIONS_MAX:
             raise Misconfigured(
-                f"stream {settings.name!r}: partitions must be 1 to {PARTITIONS_MAX}"
+                f"edge.streams {settings.name!r}: partitions must be 1 to {PARTITIONS_MAX}"
             )
         if not 0.01 <= settings.interval <= 86_400:
-            raise Misconfigured(f"stream {settings.name!r}: interval must be 10ms to 1d")
+            raise Misconfigured(f"edge.streams {settings.name!r}: interval must be 10ms to 1d")
         if settings.memory_bytes < 64 * KIB * settings.partitions:
             raise Misconfigured(
-                f"stream {settings.name!r}: memory_bytes must be at least 64KiB for each partition"
+                f"edge.streams {settings.name!r}: memory_bytes must be at least 64KiB for each partition"
             )
         if not 0 <= settings.priority <= 9:
-            raise Misconfigured(f"stream {settings.name!r}: priority must be 0 to 9")
+            raise Misconfigured(f"edge.streams {settings.name!r}: priority must be 0 to 9")
         self._render = _compile_key(settings.name, settings.key)
         self._key_text = settings.key
         self.uses_client = "{client}" in settings.key
@@ -151,11 +153,13 @@ class Stream:
 def _compile_key(name: str, template: str) -> Callable[[str, str], str]:
     parts = _FIELD.split(template)  # text, field, text, field, …, text
     if any("{" in text or "}" in text for text in parts[::2]):
-        raise Misconfigured(f"stream {name!r}: key {template!r} has a brace that is not closed")
+        raise Misconfigured(
+            f"edge.streams {name!r}: key {template!r} has a brace that is not closed"
+        )
     for field in parts[1::2]:
         if field not in {"topic", "client"} and not _LEVEL.fullmatch(field):
             raise Misconfigured(
-                f"stream {name!r}: key {template!r} may use {{topic}}, {{client}} and levels {{1}}, {{2}} …"
+                f"edge.streams {name!r}: key {template!r} may use {{topic}}, {{client}} and levels {{1}}, {{2}} …"
             )
 
     def render(topic: str, client_id: str) -> str:
@@ -186,7 +190,7 @@ class StreamTable:
         if len(self.streams) < len(declared):
             names = [settings.name for settings in declared]
             twice = next(name for name in names if names.count(name) > 1)
-            raise Misconfigured(f"stream {twice!r} is declared twice")
+            raise Misconfigured(f"edge.streams: {twice!r} is declared twice")
         if default not in self.streams:
             self.streams[default] = Stream(StreamSettings(name=default))
         self._default = self.streams[default]

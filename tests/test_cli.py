@@ -48,6 +48,56 @@ def test_a_wrong_setting_ends_a_daemon_with_78(command: str, tmp_path: Path) -> 
     assert "nearest: http" in out.stderr
 
 
+LISTENER = '[[edge.listeners]]\nname = "tls"\naddress = "0.0.0.0:0"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[edge]\nmqtt = "0.0.0.0:1883"\n', "edge.mqtt can be reached by other machines"),
+        (LISTENER, "edge.listeners 'tls' can be reached by other machines"),
+        ('[edge]\nmqtt = "1883"\n', "edge.mqtt must be HOST:PORT"),
+        ('[edge]\nuplink = "cloud:9092"\n', "edge.uplink must be kafkas://"),
+        ('[edge.journal]\nbytes_max = "1MiB"\n', "edge.journal.bytes_max 1MiB must hold"),
+        ("[edge.uplink_options]\nin_flight = 9\n", "edge.uplink_options.in_flight 9"),
+        (
+            '[edge.uplink_options.shaping]\nwindow = "1-5"\n',
+            "edge.uplink_options.shaping.window: '1-5'",
+        ),
+        ('[[edge.streams]]\nname = "a/b"\n', "edge.streams 'a/b'"),
+        (
+            '[[edge.streams]]\nname = "a"\ndurability = "intervall"\n',
+            "edge.streams[0].durability: Invalid enum value 'intervall' (one of: sync, interval,",
+        ),
+        ('[edge]\nlog_level = "loud"\n', "edge.log_level: Invalid enum value 'loud' (one of: "),
+        ("[mqtt]\n", "unknown section [mqtt] (there are: edge, cloud, sink)"),
+        ("listener 1883\n", "(try: headwater config --example)"),
+    ],
+)
+def test_what_is_wrong_names_the_file_the_key_and_what_helps(
+    text: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "headwater.toml"
+    file.write_text(text)
+    assert main(["edge", "--config", str(file), "--data-dir", str(tmp_path / "data")]) == 78
+    error = capsys.readouterr().err
+    assert str(file) in error
+    assert said in error
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_wrong_setting_of_the_environment_is_not_blamed_on_the_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "headwater.toml"
+    file.write_text('[edge]\nname = "pi-7"\n')
+    monkeypatch.setenv("HEADWATER_EDGE__UPLINK_OPTIONS__IN_FLIGHT", "9")
+    assert main(["edge", "--config", str(file)]) == 78
+    error = capsys.readouterr().err
+    assert "environment HEADWATER_EDGE__UPLINK_OPTIONS__IN_FLIGHT: edge.uplink_options" in error
+    assert str(file) not in error
+
+
 @pytest.mark.parametrize("command", [["cloud"], ["sink"], ["query", "select 1"], ["verify"]])
 def test_where_only_the_edge_is_installed_the_cloud_says_what_to_install(
     command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

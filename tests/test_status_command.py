@@ -22,6 +22,10 @@ STATUS: dict[str, Any] = {
     "clock": "synchronised",
     "wall_ms": 0,
     "mqtt": "0.0.0.0:1883",
+    "listeners": [
+        {"name": "mqtt", "address": "127.0.0.1:1883", "connections": 1},
+        {"name": "tls", "address": "0.0.0.0:8883", "connections": 2},
+    ],
     "clients": {
         "connected": 3, "sessions": 5, "subscriptions": 1, "queued_messages": 12, "published": 9, "refused": 0,
     },
@@ -87,8 +91,9 @@ def test_the_state_the_reason_and_the_time_are_on_one_screen() -> None:
     assert "12,345 records, 9.9 MB, empty in 2 h 1 min, 7900 B/s" in text
     assert "metered: 0 B of 5.0 MB left for 1 h <- now" in text
     assert "01:00-05:00 for priorities below 4: closed for 2 h" in text
+    assert "mqtt 127.0.0.1:1883 (1), tls 0.0.0.0:8883 (2)" in text
     assert max(map(len, text.splitlines())) <= 100
-    assert len(text.splitlines()) <= 16
+    assert len(text.splitlines()) <= 17
     bulk = next(line for line in text.splitlines() if line.startswith("bulk"))
     assert bulk.split("  ")[-1] == "over budget, 1 h"
 
@@ -101,6 +106,23 @@ def test_it_is_asked_over_http_and_found_by_the_data_directory(
     (tmp_path / "http.url").write_text(f"{url}\n")
     assert main(["edge", "status", "--data-dir", str(tmp_path)]) == 0
     assert "pi-7" in capsys.readouterr().out
+
+
+def test_it_is_found_by_the_configuration(
+    url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "headwater.toml"
+    file.write_text(f'[edge]\nhttp = "{url.removeprefix("http://")}"\n')
+    assert main(["edge", "status", "--config", str(file)]) == 0
+    assert main(["edge", "--config", str(file), "status"]) == 0
+    assert capsys.readouterr().out.count("pi-7") == 2
+    # port 0: any free one, so the edge wrote down which
+    file.write_text(f'[edge]\nhttp = "127.0.0.1:0"\ndata_dir = "{tmp_path}"\n')
+    (tmp_path / "http.url").write_text(f"{url}\n")
+    assert main(["edge", "status", "--config", str(file)]) == 0
+    file.write_text('[edge]\nhttp = "none"\n')
+    assert main(["edge", "status", "--config", str(file)]) == 1
+    assert "edge.http is none" in capsys.readouterr().err
 
 
 def test_an_edge_that_is_not_there_is_one_line(

@@ -59,13 +59,13 @@ class ShapingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     in the modem's buffer for minutes. Above twice a cloud's flush and store, below what a person calls live."""
 
     def __post_init__(self) -> None:
-        Windows.parse(self.window, key="uplink_options.shaping.window")
+        Windows.parse(self.window, key="edge.uplink_options.shaping.window")
         if not 0 <= self.reserve <= 1:
-            raise Misconfigured("uplink_options.shaping.reserve must be 0 to 1")
+            raise Misconfigured("edge.uplink_options.shaping.reserve must be 0 to 1")
         if self.burst < 2 * KIB:
-            raise Misconfigured("uplink_options.shaping.burst must be 2 KiB or more")
+            raise Misconfigured("edge.uplink_options.shaping.burst must be 2 KiB or more")
         if self.latency <= 0:
-            raise Misconfigured("uplink_options.shaping.latency must be above 0")
+            raise Misconfigured("edge.uplink_options.shaping.latency must be above 0")
 
     def budget(self, link: LinkClass) -> int:
         """Bytes a day; 0: unlimited."""

@@ -85,20 +85,22 @@ class UplinkSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     def __post_init__(self) -> None:
         if not 1 <= self.in_flight <= 5:
-            raise Misconfigured(f"uplink.in_flight {self.in_flight} must be 1 to 5")
+            raise Misconfigured(f"edge.uplink_options.in_flight {self.in_flight} must be 1 to 5")
         if self.linger_bytes > self.batch_bytes_max:
-            raise Misconfigured("uplink.linger_bytes is above uplink.batch_bytes_max")
+            raise Misconfigured("edge.uplink_options.linger_bytes is above batch_bytes_max")
         if not 1 <= self.live_share <= 99:
-            raise Misconfigured(f"uplink.live_share {self.live_share} must be 1 to 99")
+            raise Misconfigured(f"edge.uplink_options.live_share {self.live_share} must be 1 to 99")
         if self.ranges_max < 1 or self.split_records < 1:
-            raise Misconfigured("uplink.ranges_max and split_records are at least 1")
+            raise Misconfigured("edge.uplink_options.ranges_max and split_records are at least 1")
         if self.compression not in {"zstd", "none"}:
-            raise Misconfigured(f"uplink.compression {self.compression!r} must be zstd or none")
+            raise Misconfigured(
+                f"edge.uplink_options.compression {self.compression!r} must be zstd or none"
+            )
         if self.batch_bytes_max > self.request_bytes_max:
-            raise Misconfigured("uplink.batch_bytes_max is above uplink.request_bytes_max")
+            raise Misconfigured("edge.uplink_options.batch_bytes_max is above request_bytes_max")
         if self.memory_bytes_max < 2 * self.batch_bytes_max + self.read_bytes:
             raise Misconfigured(
-                "uplink.memory_bytes_max must hold two batches (batch_bytes_max) and one read (read_bytes)"
+                "edge.uplink_options.memory_bytes_max must hold two batches (batch_bytes_max) and one read (read_bytes)"
             )
         if (
             self.batch_records_max < 1
@@ -106,7 +108,7 @@ class UplinkSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             or self.scan_partitions_min < 1
         ):
             raise Misconfigured(
-                "uplink.batch_records_max, requests_in_flight and scan_partitions_min are at least 1"
+                "edge.uplink_options.batch_records_max, requests_in_flight and scan_partitions_min are at least 1"
             )
 
     @property

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 
-from ..core import logs
+from ..core import config, logs
 from . import passwd, status
 from .settings import add_config_flag, load
 
@@ -36,7 +36,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--http", metavar="HOST:PORT", help="where to serve /status, /readyz and /metrics"
     )
 
-    others = parser.add_subparsers(dest="other", metavar="")
+    others = parser.add_subparsers(title="instead of running one", dest="other", metavar="")
     status.configure(others.add_parser("status", help=status.SUMMARY, description=status.__doc__))
     passwd.configure(others.add_parser("passwd", help=passwd.SUMMARY, description=passwd.__doc__))
 
@@ -50,7 +50,10 @@ def run(options: argparse.Namespace) -> int:
     from ..edge.settings import EdgeSettings
 
     def read() -> EdgeSettings:
-        return load(EdgeSettings, "edge", options, KEYS).value
+        loaded = load(EdgeSettings, "edge", options, KEYS)
+        with config.located("edge", loaded.origins):
+            loaded.value.check()
+        return loaded.value
 
     logs.configure(level=read().log_level)
     return main(read)

@@ -1,6 +1,7 @@
 """Show what a running edge does: link, backlog and time to empty by stream, budgets, log, clients.
 
-Asks it over HTTP: at --url, or where the edge of --data-dir answers (it writes that down), or at the default address.
+Asks it over HTTP: at --url, or where the edge of --data-dir answers (it writes that down), or where the settings say
+(--config, the environment, the defaults).
 Exit status 0 where it answers and takes publishes, 1 otherwise.
 """
 
@@ -15,10 +16,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ..core.address import optional_address, url_of
 from ..core.errors import Refused, Unavailable
+from .settings import load
 
 SUMMARY = "show what a running edge does"
-_URL = "http://127.0.0.1:9464"
 _TIMEOUT_S = 5.0
 _MARKS = {"connected": "●", "connecting": "◌", "waiting": "○", "stopped": "○"}
 _COLOURS = {"connected": "green", "over budget": "yellow", "outside window": "yellow"}
@@ -27,14 +29,17 @@ Document = dict[str, Any]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--url", help=f"where the edge serves HTTP (default: {_URL})")
-    # of its own, so that one given to `headwater edge` before it is not lost
+    parser.add_argument("--url", help="where the edge serves HTTP")
+    # of their own, so that one given to `headwater edge` before it is not lost
+    parser.add_argument(
+        "--config", dest="status_config", type=Path, metavar="FILE", help="the edge's settings"
+    )
     parser.add_argument("--data-dir", dest="status_dir", metavar="DIR", help="the edge's data")
     parser.add_argument("--json", action="store_true", help="as the edge answers it")
 
 
 def run(options: argparse.Namespace) -> int:
-    found = fetch(_url(options.url, options.status_dir or options.data_dir))
+    found = fetch(_url(options))
     if options.json:
         print(json.dumps(found, indent=2, ensure_ascii=False))
     elif sys.stdout.isatty() and _print_rich(found):
@@ -57,16 +62,28 @@ def fetch(url: str) -> Document:
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", None) or error
         raise Unavailable(
-            f"no edge answers at {url}: {reason}", hint="--url or --data-dir"
+            f"no edge answers at {url}: {reason}", hint="--config, --data-dir or --url"
         ) from None
     return found
 
 
-def _url(url: str | None, data_dir: str | None) -> str:
-    if url:
-        return url
-    if not data_dir:
-        return _URL
+def _url(options: argparse.Namespace) -> str:
+    """Raises Misconfigured, Unavailable."""
+    if options.url:
+        return str(options.url)
+    if options.status_dir or options.data_dir:
+        return _written_url(options.status_dir or options.data_dir)
+    from ..edge.settings import EdgeSettings
+
+    options.config = options.status_config or options.config
+    settings = load(EdgeSettings, "edge", options, ("http",)).value
+    address = optional_address(settings.http, key="edge.http")
+    if address is None:
+        raise Unavailable("edge.http is none: this edge answers nobody")
+    return url_of(address) if address[1] else _written_url(settings.data_dir)
+
+
+def _written_url(data_dir: str) -> str:
     try:
         return (Path(data_dir) / "http.url").read_text(encoding="utf-8").strip()
     except OSError as error:
@@ -106,6 +123,8 @@ def summary(found: Document) -> Iterator[tuple[str, str]]:
         yield from _link(link)
     journal, clients = found["journal"], found["clients"]
     share = journal["used_bytes"] / journal["limit_bytes"] if journal["limit_bytes"] else 0
+    if len(found["listeners"]) > 1:
+        yield "mqtt", ", ".join(_listener(each) for each in found["listeners"])
     yield "log", f"{size(journal['used_bytes'])} of {size(journal['limit_bytes'])} ({share:.0%})"
     if (wear := found["wear"]) is not None:
         yield "flash", _wear(wear)
@@ -116,6 +135,10 @@ def summary(found: Document) -> Iterator[tuple[str, str]]:
             f"{clients['queued_messages']} messages wait for them"
         ),
     )
+
+
+def _listener(listener: Document) -> str:
+    return f"{listener['name']} {listener['address']} ({listener['connections']})"
 
 
 def _link(link: Document) -> Iterator[tuple[str, str]]:

@@ -23,7 +23,9 @@ def test_a_running_edge_is_shown(tmp_path: Path, uplink: str) -> None:
         async with open_edge(settings):
             url = (tmp_path / "http.url").read_text().strip()
             text = "\n".join(render(await asyncio.to_thread(fetch, url)))
+            found = await asyncio.to_thread(fetch, url)
         assert "pi-7" in text
+        assert [each["name"] for each in found["listeners"]] == ["mqtt"]
         assert ("metered: 5.0 MB of 5.0 MB left" in text) == (uplink != "none")
         assert ("none: everything is kept here" in text) == (uplink == "none")
 

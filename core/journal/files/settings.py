@@ -75,27 +75,27 @@ class FileJournalSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
         segment = int(self.segment_bytes)
         if segment % BLOCK_BYTES or not 16 * BLOCK_BYTES <= segment <= 1024 * MIB:
             raise Misconfigured(
-                f"segment_bytes {self.segment_bytes} must be a multiple of 4KiB from 64KiB to 1GiB"
+                f"journal.segment_bytes {self.segment_bytes} must be a multiple of 4KiB from 64KiB to 1GiB"
             )
         if max(self.record_bytes_max, self.commit_bytes_max) > segment // 2:
             raise Misconfigured(
-                f"record_bytes_max {self.record_bytes_max} and commit_bytes_max {self.commit_bytes_max} "
+                f"journal.record_bytes_max {self.record_bytes_max} and commit_bytes_max {self.commit_bytes_max} "
                 f"must not exceed half of segment_bytes {self.segment_bytes}"
             )
         if self.bytes_max < segment * (self.spares + 6):
             raise Misconfigured(
-                f"bytes_max {self.bytes_max} must hold at least {self.spares + 6} segments "
+                f"journal.bytes_max {self.bytes_max} must hold at least {self.spares + 6} segments "
                 f"of {self.segment_bytes}: the open one, {self.spares} spares and room to retire"
             )
         if self.recycle not in {"auto", "always", "never"}:
-            raise Misconfigured(f"recycle {self.recycle!r} must be auto, always or never")
+            raise Misconfigured(f"journal.recycle {self.recycle!r} must be auto, always or never")
         if self.spares < 1 or self.index_cache < 2 or self.map_cache < 1 or self.quarantine_max < 1:
             raise Misconfigured(
-                "spares, map_cache and quarantine_max must be 1 or more, index_cache 2"
+                "journal.spares, map_cache and quarantine_max must be 1 or more, index_cache 2"
             )
         if min(self.pending_bytes_max, self.record_bytes_max, self.commit_bytes_max) < KIB:
             raise Misconfigured(
-                "pending_bytes_max, record_bytes_max, commit_bytes_max: 1KiB or more"
+                "journal.pending_bytes_max, record_bytes_max, commit_bytes_max: 1KiB or more"
             )
 
     @property

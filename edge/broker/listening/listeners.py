@@ -23,7 +23,7 @@ from ..broker import Broker
 from ..lifetimes import TICK_S
 from .door import Door, TurnedAway
 from .opening import Opening
-from .settings import UNIX, ListenerSettings
+from .settings import UNIX, ListenerSettings, key_of
 from .unixpath import bind_unix
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def prepare(settings: Sequence[ListenerSettings]) -> Contexts:
         if each.tls is not None:
             from .tls import make_context
 
-            contexts[each.label] = make_context(each.tls, key=f"listener {each.label!r}")
+            contexts[each.label] = make_context(each.tls, key=key_of(each))
     return contexts
 
 

@@ -19,6 +19,8 @@ from ....core.errors import Misconfigured
 from ....core.units import MIB, ByteSize, Duration
 
 UNIX = "unix:"
+# What the listener of edge.mqtt is called in metrics, logs and the journal of connections.
+SIMPLE = "mqtt"
 
 
 class Kind(enum.Enum):
@@ -99,6 +101,11 @@ class ListenerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         return self.is_local if self.anonymous is None else self.anonymous
 
 
+def key_of(listener: ListenerSettings) -> str:
+    """What an error calls it: what the user would look for in the file."""
+    return "edge.mqtt" if listener.label == SIMPLE else f"edge.listeners {listener.label!r}"
+
+
 def check_listeners(listeners: Sequence[ListenerSettings], *, has_passwords: bool) -> None:
     """Raises Misconfigured with the listener's name and what to do."""
     if not listeners:
@@ -106,7 +113,7 @@ def check_listeners(listeners: Sequence[ListenerSettings], *, has_passwords: boo
             "edge.mqtt is none and there are no [[edge.listeners]]: nobody could connect"
         )
     for number, listener in enumerate(listeners):
-        key = f"listener {listener.label!r}"
+        key = key_of(listener)
         _check_limits(listener, key)
         if listener.kind is Kind.WEBSOCKET and not listener.path.startswith("/"):
             raise Misconfigured(f"{key}: path must begin with /")
