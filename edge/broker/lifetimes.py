@@ -102,7 +102,7 @@ class Lifetimes:
         if client.surplus:
             raise Violation(Reason.SERVER_BUSY, "too many connections")
         client_id = self._identify(client, packet)
-        rights = self._broker.rights(client.user, client_id)
+        rights = self._rights(client, client_id)
         self._check_will(packet, rights)
         session = self._broker.sessions.get(client_id)
         # what one user's session holds is not for another who calls itself the same
@@ -217,15 +217,22 @@ class Lifetimes:
         if self._observer is not None:
             self._observer.disconnected(client, why)
 
+    def _rights(self, client: Client, client_id: str) -> Rights | None:
+        """Who came through no door is a part of this edge (`sources/`): whoever wrote its settings has let it in."""
+        return None if client.visitor is None else self._broker.rights(client.user, client_id)
+
     def judge_again(self) -> None:
         """The access rules changed: at once for publishes and deliveries; who is connected stays so."""
         broker = self._broker
         for session in broker.sessions.values():
-            session.rights = broker.rights(session.user, session.client_id)
+            client = session.link
+            if isinstance(client, Client):
+                session.rights = self._rights(client, session.client_id)
+            else:
+                session.rights = broker.rights(session.user, session.client_id)
             session.outbound.filters_generation += (
                 1  # what it remembers of topics is of the old rules
             )
-            client = session.link
             if isinstance(client, Client):
                 client.use(self._router.routes(session.client_id, session.rights))
 

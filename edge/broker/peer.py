@@ -60,7 +60,7 @@ class Peer:
         if visitor is not None and visitor.door.settings.packet_bytes_max:
             largest = min(largest, visitor.door.settings.packet_bytes_max)
         self._broker = broker
-        self.visitor = visitor  # None: nobody asks where it came from
+        self.visitor = visitor  # None: a part of this edge, through no door; no rules apply
         self._connection = ServerConnection(
             packet_bytes_max=largest, topic_alias_max=settings.topic_alias_max
         )

@@ -5,12 +5,14 @@ It is MQTT 5 towards the broker, so that a refusal has a reason:
     PUBACK, success          the commit is durable: acknowledge upstream
     PUBACK, quota exceeded   the log is full: *not* acknowledged; the upstream keeps it, and delivers it again when we
                              connect again, so the connection ends and is tried again after a pause
-    PUBACK, other refusal    it can never be stored (too large, a topic of `$…`): acknowledged, counted, and logged, else it
-                             would stand before all others for ever
+    PUBACK, other refusal    it can never be stored (too large, a topic of `$…`): acknowledged, counted, and the first of
+                             its kind logged, else it would stand before all others for ever
 
 The session is a kept one under an identifier that no local client can guess (it has the log's identity in it), resumed
 exactly when the upstream says that it has kept ours: then what is delivered again has the identifiers of then, and what
 was stored already is told by them (broker/doubts.py). `drained` is the evidence that it needs.
+
+Access rules are for those who come through a door; a source is what the edge's own settings name, and takes what they say.
 
 Knows nothing of sockets, threads, nor of who calls it.
 """
@@ -19,6 +21,8 @@ from __future__ import annotations
 
 from collections import Counter
 from typing import Protocol
+
+import structlog
 
 from ..broker.broker import Broker
 from ..broker.client import Client
@@ -36,6 +40,7 @@ from ..mqtt.packets import (
 from ..mqtt.properties import Properties
 from ..mqtt.reasons import Reason
 
+_log = structlog.get_logger("edge.sources")
 _FOR_EVER = 0xFFFF_FFFF  # the broker grants as much as it allows
 _PINGREQ = b"\xc0\x00"
 
@@ -110,6 +115,10 @@ class Inlet:
             client.connection_lost(None)
 
     def _drop(self, packet_id: int, why: str) -> None:
+        if not self._refused[why]:  # the rest is counted
+            _log.warning(
+                "a message of an upstream was given up", client=self._client_id, reason=why
+            )
         self._refused[why] += 1
         if packet_id:
             self._outlet.acknowledge(packet_id)

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
@@ -19,6 +20,7 @@ from headwater.core.journal.files.settings import FileJournalSettings
 from headwater.core.kafka.credentials import TlsSettings
 from headwater.core.record import StoredRecord, TopicPartition
 from headwater.core.units import ByteSize, Duration
+from headwater.edge.broker.access.settings import AccessSettings
 from headwater.edge.daemon import Edge, open_edge
 from headwater.edge.settings import EdgeSettings
 from headwater.edge.sources.settings import MqttSourceSettings, Protocol, SourcesSettings
@@ -90,6 +92,29 @@ def publish(upstream: Mosquitto, topics: list[tuple[str, bytes]], **more: object
         client.publish(topic, payload, qos=1, **more).wait_for_publish(10)  # type: ignore[arg-type]
     client.disconnect()
     client.loop_stop()
+
+
+def test_access_rules_are_for_clients_and_not_for_a_source_of_the_settings(
+    tmp_path: Path, upstream: Mosquitto
+) -> None:
+    """Refused publishes are acknowledged upstream: under rules for clients all would be lost."""
+    rules = tmp_path / "acl"
+    rules.write_text("user panel\ntopic read #\n")
+
+    async def scenario() -> None:
+        chosen = msgspec.structs.replace(
+            settings(tmp_path, upstream), access=AccessSettings(acl_file=str(rules))
+        )
+        async with open_edge(chosen) as edge, bridging(edge) as source:
+            await asyncio.to_thread(publish, upstream, [("up/1", b"before")])
+            await until(lambda: source.acknowledged == 1)
+            edge.entrance.reload(chosen)  # SIGHUP
+            await asyncio.to_thread(publish, upstream, [("up/1", b"after")])
+            await until(lambda: source.acknowledged == 2)
+            assert [record.value for record in await records_of(edge)] == [b"before", b"after"]
+            assert not source.refused
+
+    run(scenario)
 
 
 @pytest.mark.parametrize("protocol", list(Protocol))
