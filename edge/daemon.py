@@ -243,11 +243,7 @@ async def open_edge(
         committer.request()
         stack.push_async_callback(_drain, edge)
         await edge.entrance.listeners.start()
-        http = optional_address(settings.http, key="edge.http")
-        if http is not None:
-            from .admin import open_admin
-
-            await open_admin(edge, stack, http)
+        await _open_admin(edge, stack)
         yield edge
 
 
@@ -318,6 +314,15 @@ def _make_uplink(edge: Edge, table: StreamTable) -> Uplink:
     )
     edge.committer.add_listener(uplink.notify)
     return uplink
+
+
+async def _open_admin(edge: Edge, stack: AsyncExitStack) -> None:
+    address = optional_address(edge.settings.http, key="edge.http")
+    if address is not None:
+        # only now: an edge without HTTP carries no Prometheus client in its memory
+        from .admin import open_admin
+
+        await open_admin(edge, stack, address)
 
 
 def _report_recovery(edge: Edge) -> None:
