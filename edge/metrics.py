@@ -41,6 +41,11 @@ class BrokerMetrics:
             ("repeated", "Publishes recognised as repeats and not stored again", tally.repeated),
             ("replayed", "Messages read from the log again for a subscriber", tally.replayed),
             ("wills", "Wills published", tally.wills),
+            (
+                "gathering_waits",
+                "Times that a client waited for room for a large packet",
+                self._broker.gathering.waits,
+            ),
             ("pauses", "Times that reading stopped for the disk's sake", tally.paused),
             ("internal_errors", "Connections closed for a defect of ours", tally.crashes),
         ):

@@ -21,6 +21,7 @@ from .deadlines import Deadlines
 from .departures import Departures, Source
 from .fanout import Fanout
 from .gate import Gate
+from .gathering import Gathering
 from .journal import Committer, Journal
 from .lifetimes import Lifetimes, Observer
 from .moments import Moments
@@ -72,6 +73,7 @@ class Broker:
         self.departures.gate = self.gate
         self.sessions: dict[str, Session] = {}
         self.clients: set[Peer] = set()
+        self.gathering = Gathering(int(settings.gather_memory_max))
         self.dirty: list[Peer] = []  # clients with gathered output
         self.paused: str | None = None  # why nobody is read
         self.access: Access | None = None  # None: nobody is asked who they are
@@ -103,6 +105,7 @@ class Broker:
         self.deadlines.run(self.now)
         self.book.tick(self.now)
         self._review_disk()
+        self.gathering.tick(self.now)
         self.departures.run()
         if self.departures.tick(self.now):
             self._committer.request()
@@ -219,6 +222,7 @@ class Broker:
         """Other limits for what comes from now on. Raises Misconfigured."""
         settings.check()
         self.settings = settings
+        self.gathering.bytes_max = int(settings.gather_memory_max)
         self.fanout.change(settings)
 
     def rights(self, user: str | None, client_id: str) -> Rights | None:
@@ -244,6 +248,8 @@ class Broker:
         """The connection is over, for whatever reason; called once."""
         if client.visitor is not None:
             client.visitor.door.left(client.visitor)
+        if client in self.gathering:
+            self.gathering.ask(client, 0)
         self._lifetimes.gone(client, why)
 
     def _lost(self, who: str, tp: TopicPartition, count: int) -> None:

@@ -70,6 +70,11 @@ class Client(Intake):
             if packet is None:
                 break
             self._take(packet)
+        if connection.partial is not None or self._gathering:
+            size = connection.wanted
+            if size != self._gathering:
+                self._gathering = size
+                self._broker.gathering.ask(self, size)
 
     def eof_received(self) -> bool:
         """Half-open MQTT connections have no meaning: close, and do not wait for one that reads no more."""

@@ -28,6 +28,7 @@ class Peer:
         "_broker",
         "_connection",
         "_delivered",
+        "_gathering",
         "_made_at",
         "_out",
         "_out_bytes",
@@ -83,6 +84,7 @@ class Peer:
         self.deadline: Deadline | None = None  # of CONNECT, then of the next packet
         self._paused = 0
         self._unread = 0
+        self._gathering = 0  # the size of the unfinished packet, as last told
         self._out: list[bytes] = []
         self._out_bytes = 0
         self._written = 0  # bytes given to the transport
@@ -168,6 +170,15 @@ class Peer:
         self.heard_at = self._broker.now  # it could not be heard
         if not self._paused and self.transport is not None:
             self.transport.resume_reading()
+
+    @property
+    def gathered(self) -> int:
+        return len(self._connection.partial or b"")
+
+    @property
+    def stopped(self) -> bool:
+        """It is not read, and not because it does not read."""
+        return bool(self._paused & ~Pause.WRITE)
 
     def silent_since(self, now: float) -> float:
         """When it was last heard, or could not be, or took something of what we wrote.

@@ -15,6 +15,9 @@ class MqttSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Connections beyond those that are heard until their CONNECT, to be told why in their own version."""
     packet_bytes_max: ByteSize = ByteSize(MIB)
     """Sensor readings have hundreds of bytes; a camera still has a few hundred KiB. Bounds what one client can hold."""
+    gather_memory_max: ByteSize = ByteSize(16 * MIB)
+    """What all clients together may hold of packets above 4 KiB that have not wholly arrived. Who comes then is not read
+    until others are done; as much again may wait, and beyond it the newest is closed."""
     connect_timeout: Duration = Duration(10)
     """From TCP accept to a whole CONNECT: ample on a bad radio, short for those who only hold the door open."""
     keep_alive_max: int = 0
@@ -81,7 +84,9 @@ class MqttSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         ):
             if not 0 <= getattr(self, name) <= 0xFFFF:
                 raise Misconfigured(f"edge.mqtt_limits.{name} must be at most 65535")
-        for name in ("receive_maximum", "inflight_max", "connections_max", "replay_reads_max"):
+        for name in (
+            "receive_maximum", "inflight_max", "connections_max", "replay_reads_max", "gather_memory_max",
+        ):  # fmt: skip
             if getattr(self, name) < 1:
                 raise Misconfigured(f"edge.mqtt_limits.{name} must be at least 1")
         if self.refusals_max < 0:

@@ -8,22 +8,29 @@ from __future__ import annotations
 
 # Of this length it saves one byte.
 TOPIC_BYTES_MIN = 4
+# Of all topics that one connection has aliases for: 64 of 256 bytes.
+TOPICS_BYTES_MAX = 16_384
 
 
 class OutboundAliases:
-    __slots__ = ("_known", "_maximum")
+    __slots__ = ("_bytes_left", "_known", "_maximum")
 
     def __init__(self, maximum: int) -> None:
         self._known: dict[bytes, int] = {}
         self._maximum = maximum
+        self._bytes_left = TOPICS_BYTES_MAX
 
     def find(self, topic: bytes) -> tuple[int, bool]:
         """(alias or 0, whether the client knows it). One that it does not know must be sent with the topic."""
         alias = self._known.get(topic)
         if alias is not None:
             return alias, True
-        if len(topic) < TOPIC_BYTES_MIN or len(self._known) >= self._maximum:
+        if (
+            not TOPIC_BYTES_MIN <= len(topic) <= self._bytes_left
+            or len(self._known) >= self._maximum
+        ):
             return 0, False
+        self._bytes_left -= len(topic)
         alias = self._known[topic] = len(self._known) + 1
         return alias, False
 
@@ -31,3 +38,4 @@ class OutboundAliases:
         """The packet that would have told the client of the newest alias was not sent after all."""
         if self._known.get(topic) == len(self._known):
             del self._known[topic]
+            self._bytes_left += len(topic)

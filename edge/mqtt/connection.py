@@ -48,6 +48,8 @@ Run = list[tuple[bytes, bytes, bytes]]
 
 _FROM_SERVERS = (PacketType.CONNACK, PacketType.SUBACK, PacketType.UNSUBACK, PacketType.PINGRESP)
 _NO_RUN: Run = []
+# Of all topics that one client has aliases for: any one topic, or 64 of a kibibyte, which none needs.
+ALIASES_BYTES_MAX = 65_535
 # Characters of a reason string: a sentence, not a report.
 REASON_STRING_MAX = 256
 
@@ -92,6 +94,13 @@ class ServerConnection:
         """Of the client's own that are kept between two reads: a packet that is not whole, and topic aliases."""
         aliases = () if self._aliases is None else self._aliases.values()
         return len(self.partial or b"") + sum(len(topic) for topic in aliases)
+
+    @property
+    def wanted(self) -> int:
+        """How large the packet will be that has begun and is not whole, as far as is known; 0: none has."""
+        if self.partial is None:
+            return 0
+        return len(self.partial) if self._needed == sys.maxsize else self._needed
 
     # --- bytes in ---------------------------------------------------------------------------------------------
 
@@ -191,6 +200,8 @@ class ServerConnection:
             self._aliases = {}
         if packet.topic:
             self._aliases[alias] = packet.topic
+            if sum(map(len, self._aliases.values())) > ALIASES_BYTES_MAX:
+                raise Violation(Reason.QUOTA_EXCEEDED, "topic aliases for too many bytes")
             return packet
         topic = self._aliases.get(alias)
         if topic is None:
