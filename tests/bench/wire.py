@@ -17,6 +17,7 @@ KEEP_ALIVE_SECONDS = 60
 class Packet(NamedTuple):
     kind: int
     body: bytes
+    flags: int = 0
 
     @property
     def packet_id(self) -> int:
@@ -77,7 +78,8 @@ class PacketReader:
                 end = position + 1 + length
                 if len(self._buffer) < end:
                     return None
-                found = Packet(self._buffer[0] >> 4, self._buffer[position + 1 : end])
+                first = self._buffer[0]
+                found = Packet(first >> 4, self._buffer[position + 1 : end], first & 15)
                 self._buffer = self._buffer[end:]
                 return found
         return None

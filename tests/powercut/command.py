@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import functools
 import random
 import shutil
@@ -18,15 +17,15 @@ import msgspec
 
 from . import headwater_edge, kernel, peers, publishers, recording
 from .crashes import Model, Record
+from .defects import DEFECTS
 from .headwater_edge import SCENARIOS, Scenario
-from .publishers import Message, Pace
+from .publishers import Message
 from .recording import Recording
 from .replay import Result, replay
 from .report import PeerRun, Run, page, with_peers
 
 REPOSITORY = Path(__file__).parents[2]
 PAGE = REPOSITORY / "docs" / "durability.md"
-KILLS = 2
 PEER_MESSAGES = 2000
 
 
@@ -82,6 +81,8 @@ def _parser() -> argparse.ArgumentParser:
     say("--scenario", action="append", choices=[each.name for each in SCENARIOS])
     say("--second-lives", type=int, default=8, help="crash states to live on from, per recording")
     say("--daemon-every", type=int, default=50, help="of so many states the daemon opens one")
+    say("--resume-every", type=int, default=10, help="where clients come back: of so many states")
+    say("--defect", default="", choices=["", *DEFECTS], help="a broken twin: must be condemned")
     say("--lying", action="store_true", help="flushes do nothing: this must be condemned")
     say("--replay", type=Path, metavar="FOLDER", help="a kept recording (with --scenario)")
     say("--peers-only", action="store_true", help="measure Mosquitto and NATS alone anew")
@@ -96,17 +97,15 @@ def _record(
 ) -> None:
     """A first life with kills; or, on a medium that a power cut left, a second one."""
     messages = int(options.messages * scenario.share)
-    asyncio.run(
-        recording.make(
-            folder,
-            functools.partial(headwater_edge.edge, scenario),
-            topics=scenario.topics,
-            messages=messages if base is None else messages // 20,
-            kills=KILLS if base is None else 0,
-            rng=random.Random(options.seed),
-            pace=Pace() if base is None else Pace(prefix="d"),
-            base=base,
-        )
+    recording.make(
+        folder,
+        functools.partial(headwater_edge.edge, scenario, defect=options.defect),
+        crowd=scenario.crowd,
+        messages=messages if base is None else messages // 20,
+        blows=scenario.blows if base is None else (),
+        rng=random.Random(options.seed),
+        prefix="c" if base is None else "d",
+        base=base,
     )
 
 
@@ -116,8 +115,12 @@ def _run(scenario: Scenario, folder: Path, options: argparse.Namespace, count: i
     if options.lying:
         made = _without_flushes(made)
     states = made.record.states(count, _models(options), random.Random(options.seed))
-    result = replay(made, scenario, states, folder, daemon_every=options.daemon_every)
-    run = Run(name=scenario.name, says=scenario.says, result=result, kills=KILLS)
+    every = options.daemon_every
+    if scenario.lasting and every:
+        every = max(1, min(every, options.resume_every))
+    result = replay(made, scenario, states, folder, daemon_every=every, defect=options.defect)
+    kills = scenario.blows.count(recording.Blow.KILL)
+    run = Run(name=scenario.name, says=scenario.says, result=result, kills=kills)
     _count(run, made, folder)
     run.seconds = time.monotonic() - began
     return run
@@ -216,6 +219,6 @@ def _tell(run: Run) -> None:
 
 def _keep(folder: Path, name: str) -> None:
     kept = Path(tempfile.mkdtemp(prefix=f"powercut-{name}-"))
-    for file in ("base.img", "device.log", "messages.json", "served", "edge.log"):
+    for file in ("base.img", "device.log", "messages.json", "story.json", "served", "edge.log"):
         shutil.copyfile(folder / file, kept / file)
     print(f"  kept: --scenario {name} --replay {kept}")

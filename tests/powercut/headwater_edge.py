@@ -11,18 +11,19 @@ from headwater.core.batch import decode_batch
 from headwater.core.clock import SystemClock
 from headwater.core.disk import SystemDisk
 from headwater.core.gap import GAPS_PARTITION, Gap
-from headwater.core.journal.files import FileJournal, FileJournalSettings, Loss
+from headwater.core.journal.files import FileJournal, FileJournalSettings
 from headwater.core.journal.files.inspection import verify
 from headwater.core.record import Record, TopicPartition
 from headwater.core.units import KIB, MIB, ByteSize
 from headwater.demo.daemon import Daemon, free_port, headwater_command
 
-from .recording import WITH_US, Subject
+from . import defects, lasting
+from .recording import WITH_US, Blow, Crowd, Subject, plain
+from .view import PROBE, Policy, View
 
 SEGMENT_BYTES = 64 * KIB
 BOUNDED_BYTES = 512 * KIB
 BRIEF_BYTES = 128 * KIB
-PROBE = "probe"
 
 _CONFIG = """
 [edge]
@@ -58,6 +59,34 @@ filters = ["dropped/#"]
 partitions = 2
 when_full = "drop-oldest"
 """
+_SESSIONS_STREAMS = """
+[[edge.streams]]
+name = "kept"
+filters = ["kept/#"]
+partitions = 3
+
+[[edge.streams]]
+name = "exact"
+filters = ["exact/#"]
+
+[[edge.streams]]
+name = "retained"
+filters = ["retained/#"]
+
+[[edge.streams]]
+name = "soon"
+filters = ["soon/#"]
+partitions = 2
+durability = "interval"
+interval = "300ms"
+
+[[edge.streams]]
+name = "brisk"
+filters = ["brisk/#"]
+durability = "memory"
+interval = "1s"
+memory_bytes = "64KiB"
+"""
 _ROLLING_STREAMS = """
 [[edge.streams]]
 name = "kept"
@@ -68,7 +97,8 @@ partitions = 3
 
 @dataclass(frozen=True)
 class Scenario:
-    """`bounded`: streams that keep so many bytes of theirs; `dropped`: that give way, with gap records."""
+    """`bounded`: streams that keep so many bytes of theirs; `dropped`: that give way, with gap records; `early`: that
+    are acknowledged before they are on disk, as their owner declared."""
 
     name: str
     says: str
@@ -77,7 +107,19 @@ class Scenario:
     journal_bytes: int
     bounded: dict[str, int] = field(default_factory=dict)
     dropped: frozenset[str] = frozenset()
+    early: frozenset[str] = frozenset()
     share: float = 1.0  # of the messages that a run records; a full log takes them slowly
+    # the publishers' kind, and what happens to the daemon on the way
+    lasting: bool = False
+    blows: Sequence[Blow] = (Blow.KILL, Blow.KILL)
+
+    @property
+    def policy(self) -> Policy:
+        return Policy(self.bounded, self.dropped, self.early)
+
+    @property
+    def crowd(self) -> Crowd:
+        return lasting.crowd if self.lasting else plain(self.topics)
 
     @property
     def config(self) -> str:
@@ -120,7 +162,18 @@ DROPPING = Scenario(
     dropped=frozenset({"dropped"}),
     share=0.4,
 )
-SCENARIOS = (ROLLING, RECYCLING, DROPPING)
+SESSIONS = Scenario(
+    name="sessions",
+    says="clients with lasting sessions that repeat what was not acknowledged, QoS 2, receipts, retained messages, "
+    "subscribers that come and go, streams of durability `interval` and `memory`; two orderly restarts beside the kills",
+    streams=_SESSIONS_STREAMS,
+    topics=["kept/0"],
+    journal_bytes=12 * MIB,
+    early=frozenset({"soon", "brisk"}),
+    lasting=True,
+    blows=(Blow.STOP, Blow.KILL, Blow.STOP, Blow.KILL),
+)
+SCENARIOS = (ROLLING, RECYCLING, DROPPING, SESSIONS)
 
 
 def data_directory(mount: Path) -> Path:
@@ -131,11 +184,13 @@ def log_directory(mount: Path) -> Path:
     return data_directory(mount) / "log"
 
 
-def edge(scenario: Scenario, folder: Path, mount: Path) -> Subject:
+def edge(scenario: Scenario, folder: Path, mount: Path, *, defect: str = "") -> Subject:
+    """`defect`: a broken twin of the daemon (defects.py)."""
     config = folder / "edge.toml"
     config.write_text(scenario.config, encoding="utf-8")
     mqtt, http = free_port(), free_port()
-    command = headwater_command(
+    daemon_command = headwater_command if not defect else defects.command(defect)
+    command = daemon_command(
         *("edge", "--config", str(config), "--data-dir", str(data_directory(mount))),
         *("--mqtt", f"127.0.0.1:{mqtt}", "--http", f"127.0.0.1:{http}"),
     )
@@ -145,18 +200,6 @@ def edge(scenario: Scenario, folder: Path, mount: Path) -> Subject:
         daemon.wait_ready()
 
     return Subject(daemon, mqtt, ready)
-
-
-@dataclass
-class View:
-    """A journal as recovery shows it."""
-
-    bounds: dict[TopicPartition, tuple[int, int]] = field(default_factory=dict)
-    records: dict[TopicPartition, list[tuple[int, bytes]]] = field(default_factory=dict)
-    losses: list[Loss] = field(default_factory=list)
-    gaps: list[Gap] = field(default_factory=list)
-    quarantined: int = 0
-    torn_bytes: int = 0
 
 
 def open_journal(mount: Path, settings: FileJournalSettings) -> FileJournal:
@@ -185,6 +228,7 @@ def view(journal: FileJournal) -> View:
                 offset = header.next_offset
                 found += [(r.offset, r.value or b"") for r in records if r.offset >= start]
     seen.losses = [*journal.recovery.losses, *journal.take_losses()]
+    seen.volatile = list(journal.recovery.volatile)
     seen.gaps = [Gap.decode(value) for _, value in seen.records.pop(GAPS_PARTITION, [])]
     seen.quarantined = len(journal.recovery.quarantined)
     seen.torn_bytes = journal.recovery.torn_bytes
@@ -194,8 +238,8 @@ def view(journal: FileJournal) -> View:
 def append_probe(journal: FileJournal) -> dict[TopicPartition, int]:
     """One record to each partition, made durable. Returns their offsets."""
     probes = {}
-    for partition in journal.partitions() or [TopicPartition("other", 0)]:
-        if partition != GAPS_PARTITION:
+    for partition in [*journal.partitions(), TopicPartition("other", 0)]:
+        if not partition.topic.startswith("_"):
             probes[partition] = journal.append(partition, Record(0, None, PROBE.encode(), ()))
     commit = journal.seal()
     if commit is not None:

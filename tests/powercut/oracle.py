@@ -6,51 +6,59 @@
   offsets        one message each for ever, over all crash states of a recording; a client's messages in order
   retired        a bounded stream keeps its bytes; what gives way to a full log was declared by gap records first
   invented       nothing is there that was not sent before the cut
+  receipts       a record lies where the receipt in its acknowledgement says
+  early          of a stream whose owner chose to be answered before the disk: there, or its offset is declared volatile, and
+                 never another message's; no such loss is declared of any other stream
 
 Knows no files and no devices, so it can itself be tried (test_oracle.py).
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from headwater.core.gap import GapReason
 from headwater.core.record import TopicPartition
 
-from .headwater_edge import PROBE, View
 from .publishers import Message, name_of
+from .view import PROBE, Policy, View
 
 # What a record takes in a batch of its own beside its payload, at least (61 bytes of header): for the lower bound below.
 _RECORD_OVERHEAD = 61
 
 
 @dataclass
-class Policy:
-    """`bounded`: stream → bytes it keeps, older ones retired; `dropped`: streams that give way, with gap records."""
-
-    bounded: Mapping[str, int] = field(default_factory=dict)
-    dropped: frozenset[str] = frozenset()
-
-    def retires(self, stream: str) -> bool:
-        return stream in self.bounded or stream in self.dropped
-
-
-@dataclass
 class Judge:
-    """For all states of one recording. `checked` counts the promises that were looked for."""
+    """For all states of one recording. `claims` counts what was looked for, `checked` the promises that were."""
 
     messages: Mapping[str, Message]
     policy: Policy
     checked: int = 0
+    claims: Counter[str] = field(default_factory=Counter)
     _book: dict[TopicPartition, dict[int, str]] = field(default_factory=dict)
+
+    def lived_on(self, messages: Mapping[str, Message], cut: int) -> Judge:
+        """For a state from which the daemon and its clients went on: `messages` as they then stood.
+
+        What had been acknowledged keeps its offset; the others may get one that another future gives elsewhere.
+        """
+        book = {
+            partition: {o: n for o, n in named.items() if 0 <= self.messages[n].acked <= cut}
+            for partition, named in self._book.items()
+        }
+        return Judge(messages, self.policy, _book=book)
 
     def violations(self, view: View, cut: int) -> list[str]:
         return [*self._records(view, cut), *self._continuity(view), *self._promises(view, cut)]
 
     def _records(self, view: View, cut: int) -> Iterator[str]:
         places: dict[str, str] = {}
+        receipts = 0
         for partition, records in view.records.items():
+            if is_own(partition):
+                continue
             book = self._book.setdefault(partition, {})
             newest: dict[str, int] = {}
             for offset, payload in records:
@@ -66,17 +74,30 @@ class Judge:
                 if name in places:
                     yield f"twice: {name} is at {places[name]} and {place}"
                 places[name] = place
+                if message.receipt and 0 <= message.acked <= cut:
+                    receipts += 1
+                    if message.receipt != f"{partition.topic}/{partition.partition}/{offset}":
+                        yield f"receipt: {name} says {message.receipt}, is at {place}"
                 if book.setdefault(offset, name) != name:
                     yield f"offset reused: {place} is {name}, was {book[offset]}"
                 if newest.get(message.client, 0) >= message.sequence:
                     yield f"out of order: {name} at {place}"
                 newest[message.client] = message.sequence
+        self.claims["receipts"] += receipts
 
     def _continuity(self, view: View) -> Iterator[str]:
         for partition, (start, end) in view.bounds.items():
             if partition not in view.records:
                 continue  # the gap records themselves
             lost = _declared(view, partition)
+            volatile = _volatile(view, partition)
+            if partition.topic in self.policy.early:
+                lost |= volatile
+                there = volatile & {offset for offset, _ in view.records[partition]}
+                if there:
+                    yield f"volatile: {partition} has {min(there)}, declared lost"
+            elif volatile:
+                yield f"volatile: {partition} is on disk by its owner's choice"
             expected = start
             for offset, _ in [*view.records[partition], (end, b"")]:
                 if offset < expected:
@@ -88,10 +109,13 @@ class Judge:
             yield from self._retired(view, partition, start)
 
     def _retired(self, view: View, partition: TopicPartition, start: int) -> Iterator[str]:
-        if start == 0:
+        if start == 0 or is_own(partition):
             return
         stream = partition.topic
-        if not self.policy.retires(stream):
+        if stream in self.policy.early:
+            if set(range(start)) - _volatile(view, partition):
+                yield f"retired: {partition} starts at {start}, undeclared"
+        elif not self.policy.retires(stream):
             yield f"retired: {partition} starts at {start}, against its policy"
         if stream in self.policy.dropped:
             silent = set(range(start)) - _retirements(view, partition)
@@ -112,7 +136,7 @@ class Judge:
         present = set()
         for records in view.records.values():
             for _, payload in records:
-                message = self.messages.get(name_of(payload))
+                message = self.messages.get(name_of(payload))  # nobody's in the edge's own streams
                 if message is not None:
                     present.add(message.name)
                     oldest = there.setdefault(message.topic, {})
@@ -120,14 +144,29 @@ class Judge:
         starts: dict[str, int] = {}
         for partition, (start, _) in view.bounds.items():
             starts[partition.topic] = starts.get(partition.topic, 0) + start
+        told = {
+            f"{partition.topic}/{partition.partition}/{offset}"
+            for partition in _partitions(view)
+            if partition.topic in self.policy.early
+            for offset in _volatile(view, partition)
+        }
         absent: dict[str, int] = {}
         for message in self.messages.values():
             if not 0 <= message.acked <= cut:
                 continue
             self.checked += 1
+            if message.topic.partition("/")[0] not in self.policy.early:
+                self.claims["QoS 2" if message.qos == 2 else "QoS 1"] += 1
+                self.claims["repeated"] += message.repeats > 0
             if message.name in present:
+                self.claims["early, there"] += message.topic.partition("/")[0] in self.policy.early
                 continue
             stream = message.topic.partition("/")[0]
+            if stream in self.policy.early:
+                self.claims["early, declared"] += 1
+                if message.receipt not in told:
+                    yield f"lost: {message.name} of {stream}, not told: {message.receipt}"
+                continue
             kept = there.get(message.topic, {}).get(message.client)
             if not self.policy.retires(stream):
                 yield f"lost: {message.name}, acknowledged at {message.acked}"
@@ -140,6 +179,11 @@ class Judge:
                 yield f"lost: {count} of {stream}, where {starts.get(stream, 0)} were retired"
 
 
+def is_own(partition: TopicPartition) -> bool:
+    """Of the edge itself: anchors of time, who connected. They have their own limits."""
+    return partition.topic.startswith("_")
+
+
 def _declared(view: View, partition: TopicPartition) -> set[int]:
     declared: set[int] = set()
     for loss in view.losses:
@@ -149,6 +193,23 @@ def _declared(view: View, partition: TopicPartition) -> set[int]:
         if (gap.stream, gap.partition) == partition and gap.reason is GapReason.DAMAGE:
             declared.update(range(gap.first, gap.last + 1))
     return declared
+
+
+def _volatile(view: View, partition: TopicPartition) -> set[int]:
+    declared: set[int] = set()
+    for loss in view.volatile:
+        if loss.partition == partition:
+            declared.update(range(loss.first, loss.last + 1))
+    for gap in view.gaps:
+        if (gap.stream, gap.partition) == partition and gap.reason is GapReason.VOLATILE:
+            declared.update(range(gap.first, gap.last + 1))
+    return declared
+
+
+def _partitions(view: View) -> set[TopicPartition]:
+    """Also those of which nothing but a loss is known."""
+    lost = {loss.partition for loss in view.volatile}
+    return lost | view.bounds.keys() | {TopicPartition(g.stream, g.partition) for g in view.gaps}
 
 
 def _retirements(view: View, partition: TopicPartition) -> set[int]:

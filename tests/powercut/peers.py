@@ -7,7 +7,6 @@ Cuts are while the broker serves; its orderly exit, at which Mosquitto writes it
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import random
 import shutil
@@ -147,17 +146,13 @@ def _listening(daemon: Daemon, port: int) -> Subject:
 
 def measure(peer: Peer, folder: Path, *, states: int, messages: int, seed: int) -> PeerRun:
     began = time.monotonic()
-    asyncio.run(
-        recording.make(
-            folder,
-            peer.subject,
-            topics=TOPICS,
-            messages=messages,
-            kills=0,
-            rng=random.Random(seed),
-            prepare=_subscribe,
-            pace=PACE,
-        )
+    recording.make(
+        folder,
+        peer.subject,
+        crowd=recording.plain(TOPICS, PACE),
+        messages=messages,
+        rng=random.Random(seed),
+        prepare=_subscribe,
     )
     seconds = time.monotonic() - began
     made = recording.load(peer.name, folder)

@@ -22,7 +22,11 @@ RECONNECT_SECONDS = 0.02
 
 
 class Message(msgspec.Struct):
-    """`sent` and `acked` are counts of device operations; acked -1: never."""
+    """`sent`, `acked`, `heard`, `completed` are counts of device operations; -1: never.
+
+    `heard`: then its acknowledgement had surely not arrived yet. `completed`: PUBCOMP was read. `repeats`: how often it was sent
+    again as DUP.
+    """
 
     client: str
     sequence: int
@@ -30,6 +34,14 @@ class Message(msgspec.Struct):
     payload: str
     sent: int
     acked: int = -1
+    heard: int = -1
+    completed: int = -1
+    qos: int = 1
+    packet_id: int = 0
+    lasting: bool = False
+    retain: bool = False
+    repeats: int = 0
+    receipt: str = ""
 
     @property
     def name(self) -> str:
@@ -42,10 +54,11 @@ def name_of(payload: bytes) -> str:
 
 
 class Ledger:
-    """Everything that was sent and acknowledged."""
+    """Everything that was sent and acknowledged. `before`: a count at which what is read now had not arrived."""
 
-    def __init__(self, count: Callable[[], int]) -> None:
+    def __init__(self, count: Callable[[], int], before: Callable[[], int]) -> None:
         self.count = count
+        self._before = before
         self.messages: dict[str, Message] = {}
         self.acknowledged = 0
         self._wanted = 0
@@ -58,6 +71,7 @@ class Ledger:
         await self._reached.wait()
 
     def acknowledge(self, message: Message) -> None:
+        message.heard = self._before()
         message.acked = self.count()
         self.acknowledged += 1
         if self.acknowledged >= self._wanted:
@@ -65,11 +79,10 @@ class Ledger:
 
 
 class Pace(NamedTuple):
-    """Before this `share` of its turns a client pauses for up to so many seconds; name of the clients."""
+    """Before this `share` of its turns a client pauses for up to so many seconds."""
 
     share: float = 0.02
     seconds: float = 0.02
-    prefix: str = "c"
 
 
 class Publisher(asyncio.Protocol):
@@ -110,7 +123,7 @@ class Publisher(asyncio.Protocol):
                 pass
             await asyncio.sleep(RECONNECT_SECONDS)
 
-    def stop(self) -> None:
+    async def finish(self) -> None:
         self.stopping = True
         if self._transport is not None:
             self._transport.abort()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import enum
 import random
 import shutil
 import subprocess
@@ -19,10 +20,12 @@ from typing import NamedTuple
 
 from headwater.demo.daemon import Daemon
 
-from . import kernel, publishers
+from . import kernel, publishers, story
 from .crashes import Record
 from .device import COUNTER_BYTES, DISK, Counter, read_log
+from .lasting import Arrivals, Client
 from .publishers import Ledger, Message, Pace, Publisher
+from .story import Story
 
 IMAGE_BYTES = 32 << 20
 GROUP_BLOCKS = 4096
@@ -37,6 +40,7 @@ class Recording(NamedTuple):
     record: Record
     messages: dict[str, Message]
     served: int  # how many operations there were before the last, orderly stop
+    story: Story = Story()
 
 
 class Subject(NamedTuple):
@@ -55,22 +59,33 @@ def load(name: str, folder: Path, whole_blocks: frozenset[int] | None = None) ->
     record = Record(read_log(folder / "device.log"), whole_blocks)
     messages = {each.name: each for each in publishers.load(folder / "messages.json")}
     served = int((folder / "served").read_text(encoding="ascii"))
-    return Recording(name, base.read_bytes(), record, messages, served)
+    told = story.load(folder / "story.json")
+    return Recording(name, base.read_bytes(), record, messages, served, told)
 
 
-async def make(
+Crowd = Callable[[Ledger, Story, random.Random, str], Sequence[Client]]
+
+
+class Blow(enum.Enum):
+    """What happens to the daemon on the way; it is started again at once."""
+
+    KILL = "SIGKILL"
+    STOP = "SIGTERM"
+
+
+def make(
     folder: Path,
     subject: Callable[[Path, Path], Subject],
     *,
-    topics: Sequence[str],
+    crowd: Crowd,
     messages: int,
-    kills: int,
+    blows: Sequence[Blow] = (),
     rng: random.Random,
     prepare: Callable[[int], None] | None = None,
-    pace: Pace = Pace(),  # noqa: B008
+    prefix: str = "c",
     base: bytes | None = None,
 ) -> None:
-    """Publish until `messages` are acknowledged, with SIGKILL and restart `kills` times on the way.
+    """Publish until `messages` are acknowledged, with the blows spread on the way.
 
     `prepare` runs once against the first start's port; `base`: the medium as it is found, instead of a new ext4.
     """
@@ -79,27 +94,40 @@ async def make(
     else:
         (folder / "base.img").write_bytes(base)
     shutil.copyfile(folder / "base.img", folder / "disk.img")
-    with _device(folder) as counter, kernel.mounted(folder / "fuse" / DISK, _place(folder)):
-        daemon, port, ready = subject(folder, _place(folder))
+    arrivals = Arrivals()
+
+    async def life(counter: Counter, broker: Subject) -> tuple[Ledger, Story]:
+        arrivals.count = counter.value
+        ledger, told = Ledger(counter.value, lambda: arrivals.before), Story()
+        daemon, port, ready = broker
+        daemon.start()
+        await asyncio.to_thread(ready)
+        if prepare is not None:
+            await asyncio.to_thread(prepare, port)
+        async with _publishing(crowd(ledger, told, rng, prefix), port):
+            for blow in (None, *blows):
+                if blow is not None:
+                    await asyncio.to_thread(daemon.kill if blow is Blow.KILL else daemon.stop)
+                    daemon.start()
+                    await asyncio.to_thread(ready)
+                async with asyncio.timeout(120):
+                    await ledger.more(messages // (len(blows) + 1))
+        (folder / "served").write_text(str(counter.value()), encoding="ascii")
+        await asyncio.to_thread(daemon.stop)
+        return ledger, told
+
+    with (
+        _device(folder) as counter,
+        kernel.mounted(folder / "fuse" / DISK, _place(folder)),
+        asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(arrivals)) as runner,
+    ):
+        broker = subject(folder, _place(folder))
         try:
-            daemon.start()
-            await asyncio.to_thread(ready)
-            if prepare is not None:
-                await asyncio.to_thread(prepare, port)
-            ledger = Ledger(counter.value)
-            async with _publishing(ledger, port, topics, rng, pace):
-                for turn in range(kills + 1):
-                    if turn:
-                        daemon.kill()
-                        daemon.start()
-                        await asyncio.to_thread(ready)
-                    async with asyncio.timeout(120):
-                        await ledger.more(messages // (kills + 1))
-            (folder / "served").write_text(str(counter.value()), encoding="ascii")
-            daemon.stop()
+            ledger, told = runner.run(life(counter, broker))
         finally:
-            daemon.close()
-        publishers.save(list(ledger.messages.values()), folder / "messages.json")
+            broker.daemon.close()
+    publishers.save(list(ledger.messages.values()), folder / "messages.json")
+    story.save(told, folder / "story.json")
 
 
 def make_image(path: Path) -> None:
@@ -146,28 +174,34 @@ def _device(folder: Path) -> Iterator[Counter]:
 
 
 @contextlib.asynccontextmanager
-async def _publishing(
-    ledger: Ledger, port: int, topics: Sequence[str], rng: random.Random, pace: Pace
-) -> AsyncIterator[None]:
-    everybody = [
-        Publisher(
-            f"{pace.prefix}{index}",
-            ledger,
-            topics=rng.sample(topics, min(2, len(topics))),
-            window=rng.choice((1, 1, 4, 16)),
-            pace=pace,
-            rng=random.Random(rng.getrandbits(32)),
-        )
-        for index in range(8)
-    ]
+async def _publishing(everybody: Sequence[Client], port: int) -> AsyncIterator[None]:
     async with asyncio.TaskGroup() as group:
         for each in everybody:
             group.create_task(each.run(port))
         try:
             yield
         finally:
-            for each in everybody:
-                each.stop()
+            await asyncio.gather(*(each.finish() for each in everybody))
+
+
+def plain(topics: Sequence[str], pace: Pace = Pace()) -> Crowd:  # noqa: B008
+    """Eight publishers whose sessions end with their connections."""
+
+    def crowd(ledger: Ledger, told: Story, rng: random.Random, prefix: str) -> list[Client]:
+        del told
+        return [
+            Publisher(
+                f"{prefix}{index}",
+                ledger,
+                topics=rng.sample(topics, min(2, len(topics))),
+                window=rng.choice((1, 1, 4, 16)),
+                pace=pace,
+                rng=random.Random(rng.getrandbits(32)),
+            )
+            for index in range(8)
+        ]
+
+    return crowd
 
 
 def _whole_blocks(image: Path) -> frozenset[int]:

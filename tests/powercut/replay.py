@@ -19,12 +19,14 @@ from headwater.core.errors import HeadwaterError
 from headwater.demo.daemon import headwater_command
 from tests.bench import wire
 
-from . import headwater_edge, kernel
+from . import headwater_edge, kernel, resuming
 from .crashes import Record, State
 from .headwater_edge import Scenario
-from .oracle import Judge, Policy
+from .oracle import Judge
+from .promises import Promises
 from .publishers import name_of
 from .recording import Recording, Subject, check_file_system
+from .view import PROBE
 
 
 class Unmountable(Exception):
@@ -88,6 +90,8 @@ class Result:
     repaired: int = 0
     daemons: int = 0
     rolls: int = 0
+    resumed: int = 0
+    claims: Counter[str] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
 
     def __iadd__(self, other: Result) -> Result:
@@ -107,21 +111,18 @@ def replay(
     folder: Path,
     *,
     daemon_every: int,
+    defect: str = "",
 ) -> Result:
-    result = Result()
-    judge = Judge(recording.messages, Policy(scenario.bounded, scenario.dropped))
-    medium = Medium(recording.base, recording.record, folder)
+    """`defect`: of the daemon that is started on some states."""
     (folder / "replay").mkdir(exist_ok=True)
+    trial = _Trial(recording, scenario, folder / "replay", defect)
+    medium = Medium(recording.base, recording.record, folder)
+    result = trial.result
     for index, state in enumerate(states):
         with_daemon = daemon_every > 0 and index % daemon_every == daemon_every - 1
         try:
             with medium.after(state) as mount:
-                if with_daemon:
-                    broken = _by_daemon(mount, scenario, folder / "replay")
-                    result.daemons += 1
-                else:
-                    broken = []
-                broken += _by_recovery(mount, scenario, judge, state, result)
+                broken = trial.judged(mount, state, with_daemon=with_daemon)
         except Unmountable as error:
             broken = [f"unmountable: {error}"]
         except (HeadwaterError, AssertionError, OSError) as error:
@@ -131,8 +132,48 @@ def replay(
         result.fates[state.fate] += 1
         result.pending += recording.record.flushed(state.cut) < state.cut
         result.failures += [f"{recording.name} {state}: {each}" for each in broken]
-    result.promises, result.repaired = judge.checked, medium.repaired
+    result.promises += trial.judge.checked
+    result.claims += trial.judge.claims
+    result.repaired = medium.repaired
     return result
+
+
+class _Trial:
+    """One recording before its judges."""
+
+    def __init__(self, recording: Recording, scenario: Scenario, folder: Path, defect: str) -> None:
+        self._recording = recording
+        self._scenario = scenario
+        self._folder = folder
+        self._defect = defect
+        self.judge = Judge(recording.messages, scenario.policy)
+        said = recording.story.complaints
+        self.result = Result(failures=[f"{recording.name}: {each}" for each in said])
+
+    def judged(self, mount: Path, state: State, *, with_daemon: bool) -> list[str]:
+        scenario, result = self._scenario, self.result
+        if not with_daemon:
+            return _by_recovery(mount, scenario, self.judge, state, result)
+        result.daemons += 1
+        subject = headwater_edge.edge(scenario, self._folder, mount, defect=self._defect)
+        if scenario.lasting:
+            return self._by_clients(mount, subject, state)
+        broken = _by_daemon(mount, subject)
+        return broken + _by_recovery(mount, scenario, self.judge, state, result)
+
+    def _by_clients(self, mount: Path, subject: Subject, state: State) -> list[str]:
+        """The daemon goes on from there, and so do its clients; then the log is judged."""
+        story, cut, result = self._recording.story, state.cut, self.result
+        sent = self._recording.messages
+        met, messages, broken = resuming.resume(subject, mount, story, sent, cut)
+        promises = Promises(story, messages, cut)
+        broken += promises.violations(met)
+        lived = self.judge.lived_on(messages, cut)
+        broken += _by_recovery(mount, self._scenario, lived, state, result)
+        result.resumed += 1
+        result.promises += lived.checked
+        result.claims += promises.claims + lived.claims
+        return broken
 
 
 def _by_recovery(
@@ -163,16 +204,16 @@ def _by_recovery(
             broken.append(f"recovered twice, {partition} differs")
     for partition, offset in probes.items():
         last = second.records.get(partition, [])[-1:]
-        if [(o, name_of(p)) for o, p in last] != [(offset, headwater_edge.PROBE)]:
+        if [(o, name_of(p)) for o, p in last] != [(offset, PROBE)]:
             broken.append(f"what was appended after recovery to {partition} is not there: {last}")
-        if partition in seen.bounds and offset != seen.bounds[partition][1]:
+        given = [loss.last + 1 for loss in seen.volatile if loss.partition == partition]
+        if partition in seen.bounds and offset != max(*given, seen.bounds[partition][1], 0):
             broken.append(f"{partition} went on at {offset}, not {seen.bounds[partition][1]}")
     return broken
 
 
-def _by_daemon(mount: Path, scenario: Scenario, folder: Path) -> list[str]:
+def _by_daemon(mount: Path, subject: Subject) -> list[str]:
     """Start the daemon there, have one publish acknowledged, stop it, and let the command line verify."""
-    subject = headwater_edge.edge(scenario, folder, mount)
     try:
         subject.daemon.start()
         subject.ready()
@@ -192,7 +233,7 @@ def _publish_one(subject: Subject) -> None:
     with socket.create_connection(("127.0.0.1", subject.port), timeout=10) as connection:
         connection.sendall(wire.connect("after"))
         reader = wire.PacketReader()
-        payload = headwater_edge.PROBE.encode()
+        payload = PROBE.encode()
         connection.sendall(wire.publish("other/a", payload, 1))
         while True:
             data = connection.recv(4096)

@@ -10,9 +10,9 @@ from headwater.core.gap import Gap, GapReason
 from headwater.core.journal.files import Loss
 from headwater.core.record import TopicPartition
 
-from .headwater_edge import PROBE, View
-from .oracle import Judge, Policy
+from .oracle import Judge
 from .publishers import Message
+from .view import PROBE, Policy, View
 
 CUT = 100
 KEPT = TopicPartition("kept", 0)
