@@ -10,7 +10,9 @@ import signal
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -18,15 +20,18 @@ import msgspec
 from . import headwater_edge, kernel, peers, publishers, recording
 from .crashes import Model, Record
 from .defects import DEFECTS
-from .headwater_edge import SCENARIOS, Scenario
+from .headwater_edge import SCENARIOS, SESSIONS, Scenario
 from .publishers import Message
 from .recording import Recording
 from .replay import Result, replay
-from .report import PeerRun, Run, page, with_peers
+from .report import PeerRun, Run, Twin, page, with_peers
 
 REPOSITORY = Path(__file__).parents[2]
 PAGE = REPOSITORY / "docs" / "durability.md"
 PEER_MESSAGES = 2000
+PEERS_AT_ONCE = 3
+TWIN_MESSAGES = 600
+TWIN_STATES = 40
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,6 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             text = with_peers(PAGE.read_text(encoding="utf-8"), compared, peers.versions())
             PAGE.write_text(text, encoding="utf-8")
         return 0
+    if options.twins_only:
+        return 0 if all(twin.accused for twin in _condemned(options)) else 1
     wanted = [each for each in SCENARIOS if not options.scenario or each.name in options.scenario]
     runs = []
     with tempfile.TemporaryDirectory(dir=recording.shared_memory(), prefix="powercut-") as scratch:
@@ -64,17 +71,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if run.result.failures and options.replay is None and not options.lying:
                 _keep(folder, scenario.name)
     if not options.no_page:
+        twins = _condemned(options)
         compared = [] if options.no_peers else _compare(options)
-        text = page(runs, compared, peer_versions=peers.versions(), seed=options.seed)
+        text = page(runs, twins, compared, peer_versions=peers.versions(), seed=options.seed)
         PAGE.write_text(text, encoding="utf-8")
         print(f"wrote {PAGE.relative_to(REPOSITORY)}")
+        if not all(twin.accused for twin in twins):
+            print("a broken twin was not condemned")
+            return 1
     return 1 if any(run.result.failures for run in runs) else 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.powercut", description=__doc__)
     say = parser.add_argument
-    say("--states", type=int, default=2000, help="crash states, over all recordings")
+    say("--states", type=int, default=4000, help="crash states, over all recordings")
     say("--messages", type=int, default=5000, help="acknowledged in each recording")
     say("--seed", type=int, default=random.SystemRandom().randrange(1_000_000))
     say("--model", action="append", choices=[*Model], help="device models; default: all, by lot")
@@ -83,11 +94,13 @@ def _parser() -> argparse.ArgumentParser:
     say("--daemon-every", type=int, default=50, help="of so many states the daemon opens one")
     say("--resume-every", type=int, default=10, help="where clients come back: of so many states")
     say("--defect", default="", choices=["", *DEFECTS], help="a broken twin: must be condemned")
+    say("--twins-only", action="store_true", help="only the broken twins of the daemon")
+    say("--twin", action="append", choices=[*DEFECTS], help="of them only these")
     say("--lying", action="store_true", help="flushes do nothing: this must be condemned")
     say("--replay", type=Path, metavar="FOLDER", help="a kept recording (with --scenario)")
     say("--peers-only", action="store_true", help="measure Mosquitto and NATS alone anew")
     say("--no-peers", action="store_true", help="a page without Mosquitto and NATS")
-    say("--peer-states", type=int, default=25, help="crash states of each of their settings")
+    say("--peer-states", type=int, default=100, help="crash states of each of their settings")
     say("--no-page", action="store_true", help="do not write docs/durability.md")
     return parser
 
@@ -180,24 +193,55 @@ def _count(run: Run, made: Recording, folder: Path) -> None:
 
 
 def _compare(options: argparse.Namespace) -> list[PeerRun]:
-    runs = []
-    for peer in peers.present():
+    """Some side by side: they mostly wait for a subscriber to hear nothing more."""
+
+    def measured(peer: peers.Peer) -> PeerRun:
         with tempfile.TemporaryDirectory(
             dir=recording.shared_memory(), prefix="powercut-"
         ) as scratch:
-            run = peers.measure(
+            return peers.measure(
                 peer,
                 Path(scratch),
                 states=options.peer_states,
                 messages=PEER_MESSAGES,
                 seed=options.seed,
             )
-        print(
-            f"{run.name}, {run.setting}: {run.losing} of {run.states} crash states lose acknowledged messages, "
-            f"{run.lost_total} of {run.promises}, at worst {run.lost_worst}; not started {run.not_started}"
-        )
-        runs.append(run)
+
+    runs = []
+    with ThreadPoolExecutor(PEERS_AT_ONCE) as pool:
+        for run in pool.map(measured, peers.present()):
+            print(
+                f"{run.name}, {run.setting}: {run.losing} of {run.states} crash states lose acknowledged messages, "
+                f"{run.lost_total} of {run.promises}, at worst {run.lost_worst}; not started {run.not_started}",
+                flush=True,
+            )
+            runs.append(run)
     return runs
+
+
+def _condemned(options: argparse.Namespace) -> list[Twin]:
+    """Each broken twin of the daemon, recorded and replayed: does a judge say so, and in the right words?"""
+    twins = []
+    for name, defect in DEFECTS.items():
+        if options.twin and name not in options.twin:
+            continue
+        with tempfile.TemporaryDirectory(
+            dir=recording.shared_memory(), prefix="powercut-"
+        ) as scratch:
+            own = argparse.Namespace(**vars(options))
+            own.defect, own.messages, own.states = name, TWIN_MESSAGES, TWIN_STATES
+            own.resume_every = 5
+            _record(SESSIONS, Path(scratch), own)
+            run = _run(SESSIONS, Path(scratch), own, TWIN_STATES)
+        words = Counter(each.partition(": ")[2].partition(":")[0] for each in run.result.failures)
+        accused = sum(words[word] for word in defect.caught)
+        twin = Twin(defect.says, defect.caught, run.result.states, run.result.resumed, accused)
+        print(
+            f"twin {name}: {accused} accusations of {'/'.join(defect.caught)}; {dict(words)}",
+            flush=True,
+        )
+        twins.append(twin)
+    return twins
 
 
 def _without_flushes(made: Recording) -> Recording:

@@ -1,10 +1,10 @@
 """Outside clients with sessions that last: publishers that repeat what was not acknowledged, subscribers that come and go.
 
 Rules beyond publishers.py:
-  a lasting publisher   sends again what has no PUBACK (PUBREC), as DUP under its identifier, on every connection whose CONNACK
-                        says that the session is present; which it must, once it was. It takes the lowest free identifier, so
-                        that each is used again and again. It ends connections by end-of-file and reads what still comes,
-                        because an acknowledgement that its TCP took and it threw away is one that it was given.
+  a lasting publisher   sends again what has no PUBACK (PUBREC), as DUP under its identifier, on every connection whose
+                        CONNACK says that the session is present; which it must, once it was. It takes the lowest free
+                        identifier, so that each is used again and again. It ends connections by end-of-file and reads
+                        what still comes, because an acknowledgement that its TCP took is one that it was given.
   `heard`               a PUBACK may lie in the socket before it is read, and the edge may know from TCP that it does. It was
                         not there when the loop last looked at all sockets (`Arrivals`): at that count it was not heard.
   a subscriber          keeps its QoS 2 identifiers from PUBLISH to PUBREL over all connections, as MQTT asks
@@ -63,6 +63,7 @@ class _Connected(asyncio.Protocol):
         self._reader = wire.PacketReader()
         self._gone = asyncio.Event()
         self._accepted = False
+        self._ending = False
         self.stopping = False
 
     async def run(self, port: int) -> None:
@@ -81,6 +82,7 @@ class _Connected(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         self._reader = wire.PacketReader()
+        self._ending = False
         transport.write(wire5.connect(self.name, lasting=self._lasting))
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -108,13 +110,15 @@ class _Connected(asyncio.Protocol):
     def take(self, packet: wire.Packet) -> None: ...
 
     def write(self, data: bytes) -> None:
-        if self._transport is not None:
-            self._transport.write(data)
+        transport = self._transport
+        if transport is not None and not self._ending and not transport.is_closing():
+            transport.write(data)
 
     def leave(self) -> None:
         """End-of-file to the edge; what it still sends is read."""
         self._accepted = False
-        if self._transport is not None and not self._transport.is_closing():
+        if self._transport is not None and not self._ending:
+            self._ending = True
             self._transport.write_eof()
 
 

@@ -24,8 +24,8 @@ RECONNECT_SECONDS = 0.02
 class Message(msgspec.Struct):
     """`sent`, `acked`, `heard`, `completed` are counts of device operations; -1: never.
 
-    `heard`: then its acknowledgement had surely not arrived yet. `completed`: PUBCOMP was read. `repeats`: how often it was sent
-    again as DUP.
+    `heard`: then its acknowledgement had surely not arrived yet. `completed`: PUBCOMP was read. `repeats`: how often it
+    was sent again as DUP.
     """
 
     client: str

@@ -165,7 +165,9 @@ class _Trial:
         """The daemon goes on from there, and so do its clients; then the log is judged."""
         story, cut, result = self._recording.story, state.cut, self.result
         sent = self._recording.messages
-        met, messages, broken = resuming.resume(subject, mount, story, sent, cut)
+        met, messages, broken = resuming.resume(
+            subject, mount, story, sent, cut, is_twin=bool(self._defect)
+        )
         promises = Promises(story, messages, cut)
         broken += promises.violations(met)
         lived = self.judge.lived_on(messages, cut)

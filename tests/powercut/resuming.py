@@ -1,8 +1,8 @@
 """Life goes on from a crash state: the real daemon starts there, and the clients of that world come back to it.
 
 In this order: every publisher whose session was promised repeats what it has no answer to; somebody new reads what is
-retained; markers are published to every topic; every subscriber comes back and reads until it has all markers; SIGTERM. The log is
-judged afterwards (oracle.py), with what was repeated as acknowledged; what the clients met, in promises.py.
+retained; markers are published to every topic; every subscriber comes back and reads until it has all markers; SIGTERM.
+The log is judged afterwards (oracle.py), with what was repeated as acknowledged; what the clients met, in promises.py.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -26,18 +27,27 @@ from .recording import Subject
 from .story import Story, happened
 from .view import PROBE
 
-ANSWER_SECONDS = 15.0
+ANSWER_SECONDS = 20.0
+# of a broken twin that is not expected to answer
+TWIN_SECONDS = 1.0
 MARKERS = ("kept/0", "kept/1", "kept/2", "kept/3", "exact/0", "exact/1")
+
+
+class Patience(NamedTuple):
+    """Where the edge listens, and how long a client waits for all that it waits for."""
+
+    port: int
+    seconds: float
 
 
 class Back:
     """A client's connection; `present` as CONNACK says."""
 
-    def __init__(self, port: int, name: str, *, lasting: bool) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", port), timeout=ANSWER_SECONDS)
+    def __init__(self, at: Patience, name: str, *, lasting: bool) -> None:
+        self._socket = socket.create_connection(("127.0.0.1", at.port), timeout=ANSWER_SECONDS)
         self._reader = wire.PacketReader()
         self._packets: list[wire.Packet] = []
-        self._deadline = time.monotonic() + ANSWER_SECONDS
+        self._deadline = time.monotonic() + at.seconds
         self.write(wire5.connect(name, lasting=lasting))
         connack = self.next()
         assert connack is not None, "the edge answers"
@@ -68,8 +78,8 @@ class Back:
 
 
 @contextlib.contextmanager
-def _back(port: int, name: str, *, lasting: bool) -> Iterator[Back]:
-    back = Back(port, name, lasting=lasting)
+def _back(at: Patience, name: str, *, lasting: bool) -> Iterator[Back]:
+    back = Back(at, name, lasting=lasting)
     try:
         yield back
     finally:
@@ -82,20 +92,23 @@ def resume(
     story: Story,
     messages: Mapping[str, Message],
     cut: int,
+    *,
+    is_twin: bool = False,
 ) -> tuple[Returned, dict[str, Message], list[str]]:
     """What was met, the messages as they stand now, and what went wrong with the daemon itself."""
+    at = Patience(subject.port, TWIN_SECONDS if is_twin else ANSWER_SECONDS)
     met = Returned()
     try:
         subject.daemon.start()
         subject.ready()
         for client in sorted({each.client for each in messages.values() if each.lasting}):
             if happened(story.sessions.get(client, -1), cut):
-                _publisher(subject.port, client, messages, cut, met)
-        _retained(subject.port, met)
-        _markers(subject.port)
+                _publisher(at, client, messages, cut, met)
+        _retained(at, met)
+        _markers(at)
         for client in sorted({each.client for each in story.subscriptions}):
             if happened(story.sessions.get(client, -1), cut):
-                _subscriber(subject.port, client, story, cut, met)
+                _subscriber(at, client, story, cut, met)
         status = subject.daemon.stop()
     finally:
         subject.daemon.close()
@@ -122,9 +135,9 @@ def _after(messages: Mapping[str, Message], met: Returned, cut: int) -> dict[str
 
 
 def _publisher(
-    port: int, client: str, messages: Mapping[str, Message], cut: int, met: Returned
+    at: Patience, client: str, messages: Mapping[str, Message], cut: int, met: Returned
 ) -> None:
-    with _back(port, client, lasting=True) as back:
+    with _back(at, client, lasting=True) as back:
         met.present[client] = back.present
         if not back.present:
             return
@@ -159,8 +172,8 @@ def _publisher(
             del waiting[packet.packet_id]
 
 
-def _retained(port: int, met: Returned) -> None:
-    with _back(port, "reader", lasting=False) as back:
+def _retained(at: Patience, met: Returned) -> None:
+    with _back(at, "reader", lasting=False) as back:
         back.write(wire5.subscribe(1, [("retained/#", 0)]) + wire.PINGREQ_PACKET)
         while (packet := back.next()) is not None and packet.kind != wire5.PINGRESP:
             if packet.kind == wire.PUBLISH:
@@ -168,9 +181,9 @@ def _retained(port: int, met: Returned) -> None:
                 met.retained[got.topic] = got.payload
 
 
-def _markers(port: int) -> None:
+def _markers(at: Patience) -> None:
     """One after all else to each topic, so to each partition: who has it has what lies before it."""
-    with _back(port, "marker", lasting=False) as back:
+    with _back(at, "marker", lasting=False) as back:
         for index, topic in enumerate(MARKERS):
             back.write(wire5.publish(topic, PROBE.encode(), index + 1, qos=1))
         for _ in MARKERS:
@@ -179,13 +192,13 @@ def _markers(port: int) -> None:
             assert packet.kind == wire.PUBACK, f"of all: {packet}"
 
 
-def _subscriber(port: int, client: str, story: Story, cut: int, met: Returned) -> None:
+def _subscriber(at: Patience, client: str, story: Story, cut: int, met: Returned) -> None:
     own = [each for each in story.subscriptions if each.client == client]
     promised = [e for e in own if happened(e.acked, cut) and not happened(e.leaving, cut)]
     markers = {t for t in MARKERS if any(e.promises(t, cut + 1, cut) for e in promised)}
     deliveries = met.deliveries.setdefault(client, [])
     released = met.released.setdefault(client, [])
-    with _back(port, client, lasting=True) as back:
+    with _back(at, client, lasting=True) as back:
         met.present[client] = back.present
         releasing = set(held(story, client, cut))
         while markers and (packet := back.next()) is not None:

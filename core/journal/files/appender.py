@@ -49,6 +49,8 @@ class PlacedBatch(NamedTuple):
 
 
 class PendingFrame(NamedTuple):
+    """`following`: bytes that the later frames of its commit take."""
+
     body: bytes
     entries: int
     batches: list[PlacedBatch]
@@ -56,6 +58,7 @@ class PendingFrame(NamedTuple):
     commit: int
     wall_ms: int
     last: bool
+    following: int = 0
 
 
 class Counters:
@@ -210,7 +213,11 @@ class Appender:
             header = active.header
             fixed = header.segment_bytes if header is not None else 0
             capacity = fixed or int(self._settings.segment_bytes)
-            if self.position + size + footer <= capacity or self.position <= self._first_frame:
+            room = capacity - footer - size
+            # a commit stays in one segment if it can, so that recovery can tell a part of it from all
+            fits_new = BLOCK_BYTES + frame.following <= room
+            wanted = self.position + (frame.following if fits_new else 0)
+            if wanted <= room or self.position <= self._first_frame:
                 return active
             self._seal(active)
         return self._open_next()

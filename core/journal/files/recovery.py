@@ -3,7 +3,9 @@
   1. the newest whole state file: identity, starts, and ends of partitions whose records were all retired
   2. from the newest segment downward: those that tell neither salt nor identity go to quarantine
   3. the newest one without footer is the open segment: synced, its cached pages dropped, scanned as the *medium* has
-     it. Its torn last frame was never acknowledged and is cut off; it is overwritten by the next commit.
+     it. Its torn last frame was never acknowledged and is cut off; it is overwritten by the next commit. So is all of a last
+     commit that needed several frames and has not all of them, else there could be records without the notes that say who
+     sent them, and a client that repeats would have them stored twice; its frames are whole, so this segment is closed.
      Without step 3's sync, a frame seen in the page cache after SIGKILL could be read by the uplink, sent, and then
      vanish in a power cut: its offsets would be given twice.
   4. tables: last footer, then the open segment's frames on top
@@ -286,6 +288,11 @@ class Recovery:
         result = scan(buffer, salt=segment.salt, sequence=segment.sequence)
         if result.torn:
             self._report.torn_bytes = len(buffer) - result.end
+        if result.partial and not result.damage:
+            # what of it is whole stays where it is and must not be read: the next segment's header says so
+            self._report.torn_bytes = len(buffer) - result.partial
+            cut = scan(buffer[: result.partial], salt=segment.salt, sequence=segment.sequence)
+            return cut, True
         return result, suspect
 
     def _jump_damaged(

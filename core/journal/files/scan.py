@@ -13,7 +13,7 @@ from typing import NamedTuple
 from ...batch import parse_header
 from ...disk import File
 from ...errors import Corrupt, Unavailable
-from .frames import FrameHeader, batches, body_is_whole, decode_frame_header, notes
+from .frames import LAST_OF_COMMIT, FrameHeader, batches, body_is_whole, decode_frame_header, notes
 from .index import SegmentMap
 from .settings import BLOCK_BYTES
 
@@ -27,12 +27,13 @@ class Stretch(NamedTuple):
 
 
 class Scan(NamedTuple):
-    """`end` is the position after the last whole frame."""
+    """`end` is the position after the last whole frame; `partial`, where a last commit begins that is not whole, else 0."""
 
     map: SegmentMap
     end: int
     damage: list[Stretch]
     torn: bool
+    partial: int = 0
 
 
 def walk(buffer: bytes, *, salt: int, sequence: int) -> Iterator[FrameHeader | Stretch]:
@@ -64,6 +65,7 @@ def scan(buffer: bytes, *, salt: int, sequence: int) -> Scan:
     found = SegmentMap()
     damage: list[Stretch] = []
     end, torn = BLOCK_BYTES, False
+    began, commit, whole = 0, 0, True
     for item in walk(buffer, salt=salt, sequence=sequence):
         if isinstance(item, Stretch):
             if item.tail:
@@ -72,9 +74,23 @@ def scan(buffer: bytes, *, salt: int, sequence: int) -> Scan:
             else:
                 damage.append(item)
             continue
+        if item.commit != commit:
+            began, commit = item.position, item.commit
+        if (
+            item.position == BLOCK_BYTES
+            and not item.flags & LAST_OF_COMMIT
+            and not holds_batches(buffer, item)
+        ):
+            commit = 0  # the table that a segment begins with: whole by itself
+        else:
+            whole = bool(item.flags & LAST_OF_COMMIT)
         _map_frame(found, buffer, item)
         end = item.end
-    return Scan(found, end, damage, torn)
+    return Scan(found, end, damage, torn, 0 if whole else began)
+
+
+def holds_batches(buffer: bytes, header: FrameHeader) -> bool:
+    return any(True for _ in batches(buffer, header.position, header))
 
 
 def _map_frame(found: SegmentMap, buffer: bytes, header: FrameHeader) -> None:

@@ -20,7 +20,7 @@ from ...errors import Closed, Refused, Unavailable
 from ...record import GAPS_STREAM, THINNED_SUFFIX, Headers, TopicPartition
 from ..reading import Position
 from .appender import Appender, PendingFrame, PlacedBatch
-from .frames import batch_entry, note_entry
+from .frames import FRAME_HEADER_BYTES, batch_entry, note_entry, padded
 from .reservations import NOTE_RESERVED, Reservations, Reserved, encode_reservations
 
 if TYPE_CHECKING:
@@ -266,6 +266,11 @@ class _Framing:
 
     def finish(self) -> None:
         self._emit(last=True)
+        frames, following = self._commit.frames, 0
+        if len(frames) > 1:
+            for index in range(len(frames) - 1, -1, -1):
+                frames[index] = frames[index]._replace(following=following)
+                following += padded(FRAME_HEADER_BYTES + len(frames[index].body))
 
     def _emit(self, *, last: bool) -> None:
         self._commit.frames.append(
