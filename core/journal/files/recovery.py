@@ -254,7 +254,7 @@ class Recovery:
             for partition, end in footer.ends():
                 ends[partition] = max(end, ends.get(partition, 0))
             stream_bytes = shelf.bytes_before | footer.stream_bytes
-            return stream_bytes, footer.totals.last_commit, (last, footer.totals.data_end)
+            return stream_bytes, _last_commit(shelf), (last, footer.totals.data_end)
         return dict(shelf.bytes_before), 0, (0, 0)
 
     def _oldest_starts(self, shelf: Shelf) -> dict[TopicPartition, int]:
@@ -432,6 +432,17 @@ class Recovery:
             name = names.segment(sequence)
             moved = quarantine(self._disk, self._directory, name, self._settings)
             self._report.quarantined.append(moved or name)
+
+
+def _last_commit(shelf: Shelf) -> int:
+    """Of the sealed segments; those that a failing disk left without a frame tell none."""
+    for sequence in reversed(list(shelf.sequences)):
+        try:
+            if found := shelf.footer(sequence).totals.last_commit:
+                return found
+        except SegmentLost:
+            continue
+    return 0
 
 
 def _notes_of(segment: OpenSegment, since: int) -> Reservations:
