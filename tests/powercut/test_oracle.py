@@ -143,6 +143,48 @@ def test_retention_excuses_only_the_oldest_and_only_as_many_as_it_took() -> None
     assert "2 of kept, where 1 were retired" in broken(shown(3, start=1), messages(3), policy)
 
 
+def early(view: View) -> str:
+    sent = messages(3)
+    for each in sent.values():
+        each.receipt = f"kept/0/{each.sequence - 1}"
+    return broken(view, sent, Policy(early=frozenset({"kept"})))
+
+
+def test_a_record_lies_where_its_receipt_says() -> None:
+    sent = messages(3)
+    sent["c1/2"].receipt = "kept/0/1"
+    assert not broken(shown(1, 2, 3), sent)
+    sent["c1/2"].receipt = "kept/0/7"
+    assert "receipt: c1/2 says kept/0/7" in broken(shown(1, 2, 3), sent)
+
+
+def test_an_early_tail_may_be_lost_if_it_is_told() -> None:
+    view = shown(1, 2)
+    assert "lost: c1/3 of kept, not told" in early(view)
+    view.volatile.append(Loss(KEPT, 2, 65, "at most"))
+    assert not early(view)
+    view.volatile.clear()
+    view.gaps.append(gap(2, 65, GapReason.VOLATILE))
+    assert not early(view)
+
+
+def test_what_is_told_lost_is_not_there_and_is_early() -> None:
+    view = shown(1, 2, 3)
+    view.volatile.append(Loss(KEPT, 2, 65, "at most"))
+    assert "has 2, declared lost" in early(view)
+    assert "is on disk by its owner's choice" in broken(view, messages(3))
+
+
+def test_after_a_life_goes_on_only_what_was_acknowledged_keeps_its_offset() -> None:
+    sent = messages(2) | messages(1) | {"c1/3": Message("c1", 3, "kept/a", "c1/3 text", 3)}
+    judge = Judge(sent, Policy())
+    assert not judge.violations(shown(1, 2, 3), CUT)
+    other = {**sent, "c1/4": Message("c1", 4, "kept/a", "c1/4 text", 4)}
+    assert not judge.lived_on(other, CUT).violations(shown(1, 2, 4), CUT)
+    moved = judge.lived_on(other, CUT).violations(shown(1, 4, 2), CUT)
+    assert any("offset reused" in each for each in moved)
+
+
 def test_records_of_the_check_itself_are_nobodys() -> None:
     view = shown(1, 2)
     view.records[KEPT].append((2, PROBE.encode()))
