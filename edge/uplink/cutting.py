@@ -72,6 +72,7 @@ class Cutter:
         self._limits = limits
         self.patience = patience  # over the present link
         self._departures = departures
+        self._looked_at = 0.0
         self._due_since: float | None = None  # once due it stays so until all of it is cut
         self.bytes_max = (
             limits.bytes_max
@@ -158,16 +159,18 @@ class Cutter:
     def ripe(self, now: float) -> bool:
         if self._first is None or (due_at := self.due_at) is None:
             return False
+        self._looked_at = now
         if self._due_since is None and now >= due_at:  # as due_at says it, to the last bit
             self._due_since = now  # others of the same departure may be cut before it
-        return (
-            self._due_since is not None
-            or self._estimate >= self.bytes_max
-            or self._wanted - self._first >= self._limits.records_max
-        )
+        return self._due_since is not None or self._is_full(self._first)
+
+    def _is_full(self, first: int) -> bool:
+        return self._estimate >= self.bytes_max or self._wanted - first >= self._limits.records_max
 
     def cut(self, era: Era, *, label: int, records_max: int, plain: bool) -> Cut:
-        if self._due_since is not None:
+        if self._first is not None and self._is_full(self._first):
+            self._departures.full(self._looked_at)
+        elif self._due_since is not None:
             self._departures.leaves(self._estimate, self._due_since, self.patience)
         records = self._gather(min(records_max, self._limits.records_max))
         first = records[0].offset

@@ -32,6 +32,16 @@ def test_what_is_worth_a_request_does_not_wait_and_makes_nobody_wait() -> None:
     assert departures.due(10.1, PATIENCE.enough_bytes, PATIENCE) == 10.35
 
 
+def test_live_data_go_along_while_a_backlog_fills_in() -> None:
+    departures = Departures()
+    departures.leaves(LITTLE, 10.0, PATIENCE)
+    departures.full(10.1)
+    assert departures.due(10.2, LITTLE, PATIENCE) == 10.45
+    assert departures.due(12.0, LITTLE, PATIENCE) == 12.25
+    departures.leaves(LITTLE, 12.25, PATIENCE)
+    assert departures.due(12.5, LITTLE, PATIENCE) == 14.25, "it is over"
+
+
 def test_an_urgent_stream_neither_waits_nor_makes_others_wait() -> None:
     departures, urgent = Departures(), Patience(0.25)
     departures.leaves(LITTLE, 10.0, PATIENCE)
