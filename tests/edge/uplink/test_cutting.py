@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headwater.core.batch import decode_batch, encode_batch, validate_batch
@@ -45,6 +45,7 @@ def _records(cut: Cut) -> list[StoredRecord]:
     return decode_batch(cut.payload)[1]
 
 
+@settings(deadline=None)
 @given(
     commits=st.lists(
         st.tuples(st.integers(0, 3), st.integers(1, 30), st.integers(0, 400)),

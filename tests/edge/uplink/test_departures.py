@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headwater.edge.uplink.departures import Departures, Patience
@@ -50,6 +50,7 @@ def test_an_urgent_stream_neither_waits_nor_makes_others_wait() -> None:
     assert departures.due(11.1, LITTLE, PATIENCE) == 12.0
 
 
+@settings(deadline=None)
 @given(
     left=st.lists(st.floats(0, 100), max_size=20),
     since=st.floats(0, 100),
