@@ -1,7 +1,7 @@
 """One Kafka connection: frames in, requests to their handlers, answers out in the order of the requests.
 
 Requests are read ahead: while one waits for its object in the store, those behind it are taken too and go into the same
-object (research: T9). Answers leave in order, each as soon as it and all before it are known.
+object. Answers leave in order, each as soon as it and all before it are known.
 
 Reading stops, and with it the client, while any of these holds:
   * as many requests are under way as the setting allows, or as many bytes

@@ -59,7 +59,7 @@ class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     requests_in_flight_max: int = 64
     """Requests of one connection that are answered at the same time. Kafka takes one, which at 250 ms a flush allows
-    four requests a second; reading ahead puts all of them into one object (research: T9)."""
+    four requests a second; reading ahead puts all of them into one object."""
 
     connection_bytes_in_flight_max: ByteSize = ByteSize(8 * MIB)
     """Produced bytes of one connection that wait for their object; above it the connection is not read."""

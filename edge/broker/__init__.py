@@ -1,4 +1,4 @@
-"""The MQTT broker: synchronous inside, one thread, asyncio only in `listener.py`.
+"""The MQTT broker: synchronous inside, one thread, asyncio only in `listening/`.
 
 One PUBLISH: `Client.data_received` cuts it out, `Router` says which partition, the journal's writer takes it into the
 open commit, the acknowledgement waits in `Gate` for that commit. When the commit is durable the gate lets go: first
