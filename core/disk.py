@@ -20,7 +20,7 @@ import os
 from collections.abc import Iterator
 from typing import Protocol
 
-from .errors import AlreadyExists, Missing, Refused, Unavailable
+from .errors import AlreadyExists, HeadwaterError, Missing, Refused, Unavailable
 
 # pwrite(2) may write less than asked; the loop below ends because each turn makes progress or raises.
 _ZEROS = bytes(256 * 1024)
@@ -226,15 +226,20 @@ class _SystemFile:
             return data
 
     def write(self, position: int, data: bytes) -> None:
-        with _reported(self._path, f"write {len(data)} bytes at {position}"):
+        try:  # not `_reported`, here and in `sync`: the two are called for each commit
             written = os.pwrite(self._descriptor, data, position)
             while written < len(data):
                 view = memoryview(data)[written:]
                 written += os.pwrite(self._descriptor, view, position + written)
+        except OSError as error:
+            action = f"write {len(data)} bytes at {position}"
+            raise _reason(error, self._path, action) from error
 
     def sync(self) -> None:
-        with _reported(self._path, "fdatasync"):
+        try:
             os.fdatasync(self._descriptor)
+        except OSError as error:
+            raise _reason(error, self._path, "fdatasync") from error
 
     def drop_cache(self) -> None:
         with contextlib.suppress(OSError):
@@ -272,19 +277,23 @@ def _reported(path: str, action: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = os.strerror(error.errno).lower() if error.errno else str(error)
-        message = f"cannot {action}: {path}: {reason}"
-        match error.errno:
-            case errno.ENOSPC | errno.EDQUOT:
-                raise DiskFull(message) from error
-            case errno.ENOENT:
-                raise Missing(message) from error
-            case errno.EEXIST:
-                raise AlreadyExists(message) from error
-            case errno.EACCES | errno.EPERM | errno.ENOTDIR | errno.EISDIR | errno.ENAMETOOLONG:
-                raise Refused(message) from error
-            case _:
-                raise Unavailable(message) from error
+        raise _reason(error, path, action) from error
+
+
+def _reason(error: OSError, path: str, action: str) -> HeadwaterError:
+    reason = os.strerror(error.errno).lower() if error.errno else str(error)
+    message = f"cannot {action}: {path}: {reason}"
+    match error.errno:
+        case errno.ENOSPC | errno.EDQUOT:
+            return DiskFull(message)
+        case errno.ENOENT:
+            return Missing(message)
+        case errno.EEXIST:
+            return AlreadyExists(message)
+        case errno.EACCES | errno.EPERM | errno.ENOTDIR | errno.EISDIR | errno.ENAMETOOLONG:
+            return Refused(message)
+        case _:
+            return Unavailable(message)
 
 
 def _file_system(path: str) -> str:
