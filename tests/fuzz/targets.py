@@ -9,12 +9,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 from headwater.core import _records_py
 from headwater.core.batch import decode_batch, parse_header
-from headwater.core.errors import Corrupt, Refused
+from headwater.core.errors import Corrupt, Refused, Unavailable
 from headwater.core.leaves import records
+from headwater.edge.broker import _plain_py, plain
 from headwater.edge.broker.listening.frames import CONTROL_BYTES_MAX, Closed, Unframer, Violated
 from headwater.edge.broker.listening.upgrade import HEAD_BYTES_MAX, BadHandshake, Upgrade
 from headwater.edge.broker.settings import MqttSettings
@@ -86,7 +87,9 @@ def _check_round_trip(packet: Packet, version: Version) -> None:
 
 
 def scanning(data: bytes) -> None:
-    """The scanner of plain PUBLISH packets: both twins, with every start and limit."""
+    """The scanner of plain PUBLISH packets, and the pass that takes them and PUBACKs: both twins, with every start and
+    limit. The topics are known, but for those that begin with a zero; every second one may be wanted, and the log
+    refuses after a few records."""
     if len(data) < 3:
         return
     limit = 1 + data[0] * 8
@@ -98,6 +101,43 @@ def scanning(data: bytes) -> None:
         run, end = pure
         assert start <= end <= max(start, len(body))
         assert len(run) <= (end - start) // 4
+        topics = [topic for topic, _, _ in run if topic[0]]
+        packets = body[start:]
+        taken = _taken(_plain_py.take_plain, packets, limit, with_properties, topics)
+        assert taken == _taken(plain.take_plain, packets, limit, with_properties, topics)
+
+
+def _taken(
+    take: Callable[..., tuple[int, int]],
+    data: bytes,
+    limit: int,
+    with_properties: bool,
+    topics: list[bytes],
+) -> object:
+    heard: list[object] = []
+
+    def append(*record: object) -> int:
+        if len(heard) > 7:
+            raise Unavailable("full")
+        heard.append(record)
+        return len(heard)
+
+    known = {
+        topic: SimpleNamespace(
+            key=topic, quiet=1 - index % 2, early=None, headers=(), headers_qos_0=(), append=append
+        )
+        for index, topic in enumerate(topics)
+    }
+
+    def offer(route: SimpleNamespace, *what: object) -> None:
+        heard.append((route.key, what))
+
+    acks: list[bytes] = []
+    told: list[object] = []
+    answer = take(data, limit, with_properties, known, 1, 5, acks, offer, heard.append, told)
+    assert len(told) == len(acks) <= answer[1]
+    assert answer[0] <= len(data)
+    return answer, heard, acks, told
 
 
 def broker(data: bytes) -> None:
