@@ -17,6 +17,7 @@ from ..mqtt.reasons import Reason, Violation
 from ..mqtt.topics import is_ours
 from .access.rules import Rights
 from .client import Client
+from .flights import Link
 from .journal import Committer
 from .negotiation import negotiate
 from .peer import Peer
@@ -52,6 +53,11 @@ def will_delay(will: Will, session: Session, settings: MqttSettings) -> float:
         float(settings.will_delay_max),
         session.expiry_s,  # [MQTT-3.1.3-9]: at the session's end at the latest
     )
+
+
+def _is_ours(link: Link | None) -> bool:
+    """Who came through no door is a part of this edge (`sources/`)."""
+    return isinstance(link, Client) and link.visitor is None
 
 
 class Lifetimes:
@@ -105,6 +111,8 @@ class Lifetimes:
         rights = self._rights(client, client_id)
         self._check_will(packet, rights)
         session = self._broker.sessions.get(client_id)
+        if session is not None and client.visitor is not None and _is_ours(session.link):
+            raise Violation(Reason.CLIENT_IDENTIFIER_NOT_VALID, "it is that of a source here")
         # what one user's session holds is not for another who calls itself the same
         is_fresh = packet.clean_start or (session is not None and session.user != client.user)
         number = 0 if session is None else session.number

@@ -10,6 +10,8 @@ import msgspec
 import pytest
 
 from headwater.edge.broker import notes
+from headwater.edge.broker.listening.door import Door, Visitor
+from headwater.edge.broker.listening.settings import ListenerSettings
 from headwater.edge.broker.sessions import Session
 from headwater.edge.mqtt.encoding import encode_packet
 from headwater.edge.mqtt.packets import (
@@ -25,6 +27,7 @@ from headwater.edge.mqtt.packets import (
     Version,
 )
 from headwater.edge.mqtt.properties import Properties
+from headwater.edge.mqtt.reasons import Reason
 
 from .harness import Bench, Peer
 from .loopback import Served, served
@@ -230,3 +233,19 @@ async def read_packet(reader: asyncio.StreamReader) -> None:
     """One of fewer than 128 bytes."""
     _, length = await reader.readexactly(2)
     await reader.readexactly(length)
+
+
+# --- the edge's own clients -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("clean", [True, False])
+def test_nobody_takes_over_what_is_a_part_of_the_edge(clean: bool) -> None:
+    bench = Bench()
+    source = kept(bench, "source-a")
+    visitor = Visitor(Door(ListenerSettings(address="127.0.0.1:1883"), bench.clock), "127.0.0.1:1")
+    stranger = Peer(bench, V5, visitor)
+    stranger.send(Connect(version=V5, client_id="source-a", clean_start=clean))
+    (connack,) = stranger.take()
+    assert isinstance(connack, Connack)
+    assert connack.reason is Reason.CLIENT_IDENTIFIER_NOT_VALID
+    assert not source.transport.closed
