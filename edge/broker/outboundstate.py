@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     from .departures import Departures
 
 
+# Of all partitions of one state: 25 bytes each at most, so that with ten thousand partitions the note stays below a
+# record's limit of 1 MiB. A note that is refused would hold every delivery at QoS 2 that waits for it.
+STRETCHES_NOTED_MAX = 8192
+
+
 class FlightState(msgspec.Struct, frozen=True, array_like=True):
     """`stream` empty: a message without a record (it is not sent again; at QoS 2 its identifier is released)."""
 
@@ -76,6 +81,7 @@ def unpack(data: bytes) -> OutboundState | None:
 def positions_of(backlog: Backlog, departures: Departures, filters: Collection[str]) -> list[Place]:
     """Where everything stands. What is queued in memory counts as still to be read."""
     cursors = backlog.spread()
+    each_max = max(1, STRETCHES_NOTED_MAX // max(1, len(cursors)))
     places: dict[TopicPartition, Place] = {}
     for tp in (*cursors, *_candidates(departures, filters)):
         if tp in places:
@@ -84,7 +90,7 @@ def positions_of(backlog: Backlog, departures: Departures, filters: Collection[s
         if bounds is None:
             continue
         cursor = cursors.get(tp)
-        stretches = [] if cursor is None else cursor.stretches
+        stretches = [] if cursor is None else _united(list(cursor.stretches), each_max)
         places[tp] = Place(
             tp.topic,
             tp.partition,
@@ -92,6 +98,16 @@ def positions_of(backlog: Backlog, departures: Departures, filters: Collection[s
             [(s.start, s.end, s.count, s.exact) for s in stretches],
         )
     return list(places.values())
+
+
+def _united(stretches: list[Stretch], most: int) -> list[Stretch]:
+    """The last ones as one where there are too many: what lies between two matches nothing, so it costs reading alone.
+    Beside an exact one may lie what was taken: those stay as they are."""
+    if len(stretches) <= most or any(stretch.exact for stretch in stretches):
+        return stretches
+    last = stretches[most - 1 :]
+    count = sum(stretch.count for stretch in last)
+    return [*stretches[: most - 1], Stretch(last[0].start, last[-1].end, count)]
 
 
 def restore_positions(

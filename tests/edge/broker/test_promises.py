@@ -9,9 +9,13 @@ import struct
 import msgspec
 import pytest
 
+from headwater.core.record import TopicPartition
 from headwater.edge.broker import notes
+from headwater.edge.broker.backlog import STRETCHES_MAX, Backlog, Delivery
 from headwater.edge.broker.listening.door import Door, Visitor
 from headwater.edge.broker.listening.settings import ListenerSettings
+from headwater.edge.broker.messages import Message
+from headwater.edge.broker.outboundstate import OutboundState, pack, positions_of
 from headwater.edge.broker.sessions import Session
 from headwater.edge.mqtt.encoding import encode_packet
 from headwater.edge.mqtt.packets import (
@@ -249,3 +253,26 @@ def test_nobody_takes_over_what_is_a_part_of_the_edge(clean: bool) -> None:
     assert isinstance(connack, Connack)
     assert connack.reason is Reason.CLIENT_IDENTIFIER_NOT_VALID
     assert not source.transport.closed
+
+
+# --- a note is never too large ----------------------------------------------------------------------------------------
+
+
+def test_the_state_of_a_session_behind_in_thousands_of_partitions_is_a_record_still() -> None:
+    bench = Bench()
+    offset = 5_000_000_000
+    for number in range(5000):
+        tp = TopicPartition("telemetry-of-a-long-name", number)
+        bench.journal.ends[tp] = offset + 100_000
+    backlog = Backlog(bench.broker.departures, lambda record, tp: None)
+    for tp in bench.journal.ends:
+        for step in range(STRETCHES_MAX):
+            message = Message("t", b"", qos=1, tp=tp, offset=offset + 1000 * step)
+            backlog.push(Delivery(message, 1, False, ()), present=False)
+    bench.broker.departures.streams = {"telemetry-of-a-long-name": ()}
+    places = positions_of(backlog, bench.broker.departures, ["#"])
+    assert len(pack(OutboundState(positions=places))) < 1_000_000
+    for place in places:
+        assert place.stretches[0][0] == offset
+        assert place.stretches[-1][1] == offset + 1000 * (STRETCHES_MAX - 1) + 1
+        assert sum(stretch[2] for stretch in place.stretches) == STRETCHES_MAX
