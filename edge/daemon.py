@@ -24,6 +24,7 @@ import uvloop
 
 from ..core import config
 from ..core.address import optional_address
+from ..core.allocator import keep_one_arena
 from ..core.anchor import trust_name
 from ..core.clock import Clock, SystemClock
 from ..core.disk import Disk, SystemDisk
@@ -114,6 +115,7 @@ def main(read: Callable[[], EdgeSettings]) -> int:
     def fitting() -> EdgeSettings:
         return within_descriptors(read())
 
+    keep_one_arena()
     uvloop.run(run_edge(fitting(), environ=config.environment(), read=fitting))
     return 0
 

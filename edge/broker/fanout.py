@@ -125,7 +125,7 @@ class Fanout:
             for options, glance in wanted:
                 came = self.retained.replaced(glance) if is_held else set()
                 retained = self._retained_for(session, options, identifiers, glance, came)
-                session.outbound.offer_retained(retained, self._time.now)
+                session.outbound.offer_retained(options.filter, retained, self._time.now)
 
         commit = self._time.book.subscribed(session, made)
         is_held = commit > self._time.gate.durable

@@ -11,7 +11,6 @@ now, by the rule that live messages go by.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -43,7 +42,8 @@ class Outbound(Flights):
         self.groups: list[Group] = []
         self.filters_generation = 0
         self.backlog = Backlog(departures, self._match)
-        self._retained: deque[Iterator[Delivery]] | None = None  # while there are any
+        # while there are any, by filter: subscribed again, it is sent from the start, so the filters bound what waits
+        self._retained: dict[str, Iterator[Delivery]] | None = None
         self._floors: dict[str, dict[TopicPartition, int]] = {}
         self._matches: dict[str, Target | None] = {}
         self._matches_generation = -1
@@ -84,12 +84,16 @@ class Outbound(Flights):
 
     def deliver_retained(self, delivery: Delivery, now: float) -> None:
         """One that became retained just after this session subscribed."""
-        self.offer_retained(iter((delivery,)), now)
+        # no filter has a NUL: these do not replace what a filter drew, nor each other
+        self.offer_retained(
+            f"\0{delivery.message.offset}\0{delivery.message.topic}", iter((delivery,)), now
+        )
 
-    def offer_retained(self, deliveries: Iterator[Delivery], now: float) -> None:
+    def offer_retained(self, drawn_by: str, deliveries: Iterator[Delivery], now: float) -> None:
         if self._retained is None:
-            self._retained = deque()
-        self._retained.append(deliveries)
+            self._retained = {}
+        self._retained.pop(drawn_by, None)
+        self._retained[drawn_by] = deliveries
         self.pump(now)
 
     def want(self) -> None:
@@ -147,9 +151,10 @@ class Outbound(Flights):
     def _pump_retained(self, now: float) -> None:
         link = self.link
         while link is not None and self._retained and link.writable and not self._full(link):
-            delivery = next(self._retained[0], None)
+            first = next(iter(self._retained))
+            delivery = next(self._retained[first], None)
             if delivery is None:
-                self._retained.popleft()
+                del self._retained[first]
                 if not self._retained:
                     self._retained = None
             elif delivery.qos == 0:

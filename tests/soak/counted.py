@@ -168,7 +168,8 @@ class Device:
                     self._acknowledged(client, packet)
 
     def _acknowledged(self, client: Client, packet: Acknowledgement) -> None:
-        if packet.reason >= 0x80:
+        # PUBCOMP 0x92 after a cut: the PUBREL had arrived, and its first PUBCOMP had not
+        if packet.reason >= 0x80 and packet.kind is not PacketType.PUBCOMP:
             raise Gone(f"{self._name} was answered {packet}")
         if packet.kind is PacketType.PUBACK:
             self._flying.pop(packet.packet_id)
