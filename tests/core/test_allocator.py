@@ -5,11 +5,12 @@ from __future__ import annotations
 import ctypes
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+import uvloop
 
 from headwater.edge import daemon
+from headwater.edge.settings import EdgeSettings
 
 _LOOK = """
 import ctypes, sys, threading
@@ -47,11 +48,11 @@ def test_threads_share_one_arena_where_it_was_asked_for() -> None:
 
 
 def test_the_edge_asks_before_anything_runs(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     order: list[str] = []
     monkeypatch.setattr(daemon, "keep_one_arena", lambda: order.append("one arena"))
     monkeypatch.setattr(daemon, "run_edge", lambda *_, **__: None)
-    monkeypatch.setattr(daemon.uvloop, "run", lambda _: order.append("run"))
-    daemon.main(daemon.EdgeSettings)
+    monkeypatch.setattr(uvloop, "run", lambda _: order.append("run"))
+    daemon.main(EdgeSettings)
     assert order == ["one arena", "run"]

@@ -1,0 +1,132 @@
+"""Floods of what is allowed: each costs the one who sends it, holds bounded memory, and the others are served meanwhile.
+
+Measured in bytes that are held and in what is taken, not in seconds. Floods at the door (connections, slow-loris, publishes
+too fast) are in listening/test_floods.py, topics in test_routing.py; who does not read what we write is not read either
+(test_delivery.py), and a socket has one read a round (sockets/test_epoll.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import tracemalloc
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from headwater.edge.broker.listening.settings import ListenerSettings, TlsSettings
+from headwater.edge.mqtt.packets import (
+    Acknowledgement,
+    Connack,
+    Connect,
+    Disconnect,
+    PacketType,
+    Pingreq,
+    Pingresp,
+    Publish,
+    Subscribe,
+    SubscriptionOptions,
+    Version,
+)
+from headwater.edge.mqtt.properties import USER_PROPERTIES_MAX, Properties
+
+from .harness import Bench
+from .listening.entry import ANY, Authority, Bare, run, serving, until
+
+LOCAL = ListenerSettings(address=ANY, name="l")
+
+
+def many(count: int) -> Properties:
+    return Properties(user_properties=(("", ""),) * count)
+
+
+@pytest.mark.parametrize("qos", [0, 1, 2])
+def test_a_packet_of_user_properties_ends_its_connection_before_they_are_all_read(qos: int) -> None:
+    bench = Bench()
+    good, flood = bench.connect("good"), bench.connect("flood")
+    packet = Publish(topic="t", payload=b"", qos=qos, packet_id=qos and 1)
+    right = msgspec.structs.replace(packet, properties=many(USER_PROPERTIES_MAX))
+    flood.send(right)
+    assert len(bench.journal.stored) == 1
+    flood.send(msgspec.structs.replace(packet, properties=many(200_000)))
+    assert len(bench.journal.stored) == 1
+    assert flood.transport.closed
+    (goodbye,) = [each for each in flood.take() if isinstance(each, Disconnect)]
+    assert goodbye.reason == 0x97
+    good.publish("t")
+    bench.sync()
+    assert good.take() == [Acknowledgement(PacketType.PUBACK, 1)]
+
+
+def test_a_connect_of_user_properties_is_refused() -> None:
+    bench = Bench()
+    flood = bench.peer()
+    flood.send(Connect(version=Version.V5, client_id="c", properties=many(USER_PROPERTIES_MAX + 1)))
+    (connack,) = flood.take()
+    assert isinstance(connack, Connack)
+    assert connack.reason == 0x97
+    assert flood.transport.closed
+
+
+def test_who_subscribes_again_and_again_and_takes_nothing_holds_one_list_of_what_is_retained() -> (
+    None
+):
+    bench = Bench()
+    keeper = bench.connect("keeper")
+    for number in range(1000):
+        keeper.send(Publish(topic=f"t/{number}", payload=b"x", qos=1, packet_id=1, retain=True))
+        bench.sync()
+    keeper.take_raw()
+    greedy = bench.connect("greedy", properties=Properties(receive_maximum=1))
+    again = Subscribe(packet_id=1, subscriptions=(SubscriptionOptions("#", 1),))
+    greedy.send(again)
+    gc.collect()
+    tracemalloc.start()
+    try:
+        for _ in range(200):
+            greedy.send(again)
+            greedy.take_raw()
+        gc.collect()
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 200_000, "two hundred lists of a thousand topics are three million"
+    good = bench.connect("good")
+    good.publish("t/new")
+    bench.sync()
+    assert good.take() == [Acknowledgement(PacketType.PUBACK, 1)]
+
+
+def test_handshakes_that_nobody_finishes_take_the_listeners_places_and_no_others(
+    tmp_path: Path,
+) -> None:
+    """Half a handshake from each of fifty: five are computed, the others are closed before; who is in stays in."""
+    authority = Authority(tmp_path)
+
+    async def scenario() -> None:
+        tls = ListenerSettings(
+            address=ANY,
+            name="tls",
+            tls=TlsSettings(certificate=authority.server_file),
+            connections_max=6,
+        )
+        async with serving(tls, LOCAL) as served:
+            inside, reason = await Bare.connect(served.port(0), "in", tls=authority.client(None))
+            assert reason == 0
+            flood = [await asyncio.open_connection("127.0.0.1", served.port(0)) for _ in range(50)]
+            for _, writer in flood:
+                writer.write(b"\x16\x03\x01\x02\x00\x01")  # the beginning of a ClientHello
+            door = served.listeners.all[0].door
+            await until(lambda: door.refused["too many connections"] == 45)
+            assert door.open == 6
+            assert isinstance(await inside.ask(Pingreq()), Pingresp)
+            plain, reason = await Bare.connect(served.port(1), "plain")
+            assert reason == 0
+            assert isinstance(await plain.ask(Pingreq()), Pingresp)
+            for _, writer in flood:
+                writer.transport.abort()
+            inside.close()
+            plain.close()
+
+    run(scenario)
