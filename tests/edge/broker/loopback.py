@@ -9,7 +9,8 @@ from contextlib import asynccontextmanager
 
 from headwater.core.clock import SystemClock
 from headwater.edge.broker.broker import Broker
-from headwater.edge.broker.listener import MqttListener
+from headwater.edge.broker.listening.listeners import Listeners
+from headwater.edge.broker.listening.settings import ListenerSettings
 from headwater.edge.broker.settings import MqttSettings
 from headwater.edge.streams import StreamTable
 
@@ -32,11 +33,16 @@ class LoopJournal(MemoryJournal):
 
 
 class Served:
-    def __init__(self, broker: Broker, listener: MqttListener, journal: LoopJournal) -> None:
+    def __init__(self, broker: Broker, listener: Listeners, journal: LoopJournal) -> None:
         self.broker = broker
         self.listener = listener
         self.journal = journal
         self.host, self.port = listener.address
+
+
+def open_listener(broker: Broker, *, host: str = "127.0.0.1", port: int = 0) -> Listeners:
+    """One address, with nobody asked who they are."""
+    return Listeners(broker, (ListenerSettings(address=f"{host}:{port}", anonymous=True),))
 
 
 @asynccontextmanager
@@ -52,7 +58,7 @@ async def served(settings: MqttSettings | None = None) -> AsyncIterator[Served]:
         clock=SystemClock(),
         rng=random.Random(1),
     )
-    listener = MqttListener(broker, host="127.0.0.1", port=0)
+    listener = open_listener(broker)
     await listener.start()
     try:
         yield Served(broker, listener, journal)

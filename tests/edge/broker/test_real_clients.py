@@ -15,9 +15,8 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from headwater.core.errors import Unavailable
-from headwater.edge.broker.listener import MqttListener
 
-from .loopback import Served, served
+from .loopback import Served, open_listener, served
 
 TIMEOUT_S = 20
 
@@ -165,7 +164,7 @@ def test_a_client_that_never_reads_is_bounded_and_harms_nobody() -> None:
 
 def test_a_port_in_use_is_one_clear_error() -> None:
     async def scenario(server: Served) -> None:
-        second = MqttListener(server.broker, host=server.host, port=server.port)
+        second = open_listener(server.broker, host=server.host, port=server.port)
         with pytest.raises(Unavailable, match=f"{server.port}: the port is in use"):
             await second.start()
 
