@@ -271,16 +271,21 @@ class Link:
             self._broken = Unavailable("the link was closed")
         if self._timer is not None:
             self._timer.cancel()
-        with contextlib.suppress(HeadwaterError, OSError):
-            await connection.close()
         flying, self._flying = self._flying, {}
         gathered, self._gathered = self._gathered, []
-        for task in flying:
-            task.cancel()
-        await asyncio.gather(*flying, return_exceptions=True)
-        now = self._clock.monotonic()
-        for lane in {
-            shipment.lane: None for group in (*flying.values(), gathered) for shipment in group
-        }:
-            lane.flow.lost(now)
-            lane.changed()
+        try:
+            with contextlib.suppress(HeadwaterError, OSError):
+                await connection.close()
+            for task in flying:
+                task.cancel()
+            await asyncio.gather(*flying, return_exceptions=True)
+        finally:
+            # also where the session ends while we close: its lanes go on in the next one, and nobody else tells them
+            for task in flying:
+                task.cancel()
+            now = self._clock.monotonic()
+            for lane in {
+                shipment.lane: None for group in (*flying.values(), gathered) for shipment in group
+            }:
+                lane.flow.lost(now)
+                lane.changed()

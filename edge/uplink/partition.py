@@ -344,13 +344,13 @@ class PartitionFlow:
         self.last_error = message
         self.retry_at = now + self._backoff.next()
 
-    def described(self, found: Described | None, now: float) -> None:
-        """The leader's answer about our producer id; None where it does not know it."""
+    def described(self, found: Described | None, asked_at: float) -> None:
+        """The leader's answer about our producer id, as of then or later; None where it does not know it."""
         if self.stage is not Stage.ASK:
             return
         era = self.cursor.era
         self._proven_at = None
-        self._learnt_at = now
+        self._learnt_at = asked_at
         if self._new_identity or self._stuck >= STUCK_MAX or (found and found.epoch > era.epoch):
             self._leave_era(found)
         elif found is None or (found.epoch == era.epoch and found.last_sequence < 0):

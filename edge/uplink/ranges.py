@@ -79,6 +79,8 @@ class PartitionRanges:
         for flow, after in zip(self.flows, self.flows[1:], strict=False):
             if flow.end != after.cursor.origin:
                 flow.end_at(after.cursor.origin)
+        if self._opening is not None and self.live.end != self._opening:
+            self.live.end_at(self._opening)  # a range was taken in while the next is being opened
 
     # -- seen from outside -------------------------------------------------------------------------------------------
 

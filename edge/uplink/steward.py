@@ -92,6 +92,7 @@ class Steward:
 
     async def _describe_at(self, node: int, lanes: list[Lane]) -> None:
         answers: dict[TopicPartition, PartitionResponse] = {}
+        asked_at = self._clock.monotonic()  # what lands after this the answer may not know
         if self._can_describe:
             topics: dict[str, set[int]] = {}
             for lane in lanes:
@@ -118,10 +119,9 @@ class Steward:
                     for topic in response.topics
                     for partition in topic.partitions
                 }
-        now = self._clock.monotonic()
         for lane in lanes:
             lane.owner.observe(self._journal.bounds(lane.route.source).end)
-            self._described(lane, answers.get(lane.route.target), now)
+            self._described(lane, answers.get(lane.route.target), asked_at)
 
     def _fail(self, lanes: Collection[Lane], reason: str) -> None:
         now = self._clock.monotonic()
@@ -129,8 +129,8 @@ class Steward:
             lane.flow.stale_leader = True
             lane.flow.failed(now, reason)
 
-    def _described(self, lane: Lane, answer: PartitionResponse | None, now: float) -> None:
-        flow = lane.flow
+    def _described(self, lane: Lane, answer: PartitionResponse | None, asked_at: float) -> None:
+        flow, now = lane.flow, self._clock.monotonic()
         if answer is None and self._can_describe:
             flow.failed(now, f"no answer about {lane.route.target} in DescribeProducers")
             return
@@ -142,7 +142,8 @@ class Steward:
         producers = answer.active_producers if answer is not None else ()
         known = next((state for state in producers if state.producer_id == producer_id), None)
         flow.described(
-            None if known is None else Described(known.producer_epoch, known.last_sequence), now
+            None if known is None else Described(known.producer_epoch, known.last_sequence),
+            asked_at,
         )
 
     async def read_back(self, lane: Lane) -> None:
@@ -191,11 +192,12 @@ class Steward:
 
     async def open_ranges(self, partitions: Collection[PartitionLanes]) -> None:
         """Live lanes for partitions that are far behind. Raises Unavailable, Unknown, Refused; then nothing was opened."""
-        for partition in partitions:
-            bounds = self._journal.bounds(partition.route.source)
-            partition.ranges.begin_opening(bounds.end)
-        begun = list(partitions)
+        begun: list[PartitionLanes] = []
         try:
+            for partition in partitions:
+                bounds = self._journal.bounds(partition.route.source)
+                partition.ranges.begin_opening(bounds.end)
+                begun.append(partition)
             floors = await cloud_ends(self._cluster, {p.route.target for p in begun})
             producers: dict[int, int] = {}  # of this opening alone: never used before
             openings = []

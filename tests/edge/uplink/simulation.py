@@ -6,6 +6,8 @@ what was sent on it, at any later time up to LATE_COPIES_S (a zombie). Producer 
 way, as Kafka's does after a day. What a leader has taken is replicated within a bounded time: Kafka's followers that lag
 longer (replica.lag.time.max.ms, 30 s) are not waited for. A flow that must find what it knows nothing of relies on both.
 
+What is asked takes a while: between question and answer, and while a cursor is being written, everything else goes on.
+
 The disk: a save may fail, be written although it failed, or be written and the edge dies. After damage the cursor before
 the newest serves, as suspect; where `unnoticed` is among the faults, as if nothing had happened.
 
@@ -18,6 +20,8 @@ from __future__ import annotations
 
 import random
 from collections import deque
+from collections.abc import Callable
+from typing import NamedTuple
 
 import msgspec
 
@@ -37,6 +41,14 @@ FAULTS = (
     *("cut", "restart", "expire", "failover", "error", "poison", "gap", "shrink", "damage"),
     *("unnoticed", "trim", "split", "disk"),
 )
+
+
+class Writing(NamedTuple):
+    """A save that is under way: one at a time. `era`: which flow's next era it makes durable; none: a range is opened."""
+
+    cursors: list[PartitionCursor]
+    beginning: PartitionFlow | None
+    era: PartitionCursor | None
 
 
 class World:
@@ -61,6 +73,9 @@ class World:
         self.zombies: list[Connection] = []
         self.ranges_max = ranges_max
         self.ranges_seen = 1
+        self.asked: dict[PartitionFlow, Callable[[], None]] = {}  # answers that are under way
+        self.opening: tuple[int, int] | None = None  # begun, not being written: producer id, floor
+        self.writing: Writing | None = None
         origin = start if self.rng.random() < 0.5 else max(0, start - 3)
         era = Era(self._new_producer(), 0, origin)
         self.durable = self.older = [PartitionCursor(1, 0, era, start, self.broker.end_offset)]
@@ -80,6 +95,9 @@ class World:
         self.connection.broken_at = self.now
         self.zombies.append(self.connection)
         self.connection = Connection()
+        if self.writing is not None and self.rng.random() < 0.5:
+            self._keep(self.writing.cursors)
+        self.asked, self.opening, self.writing = {}, None, None
         self.ranges = PartitionRanges(
             self.durable, self._flow, fresh=self.fresh, most=self.ranges_max
         )
@@ -100,11 +118,13 @@ class World:
         return self.ranges.flows
 
     def _meet(self, flow: PartitionFlow, *, faults: bool) -> None:
+        if flow in self.asked or (self.writing and self.writing.beginning is flow):
+            return
         need = flow.need(self.now)
         flow.observe(self.journal.end)
         fails = faults and self.rng.random() < 0.15
         if need is Need.SAVE:
-            self._save_era(flow, faults=faults)
+            self._save_era(flow)
         elif need is Need.NOTHING:
             return
         elif fails:
@@ -116,56 +136,74 @@ class World:
             assert refusal.first in self.broker.poison or self.broker.count_max < 1
             self.refused.add(refusal.first)
             flow.declared()
-        elif need is Need.DESCRIBE:
-            flow.described(self.broker.describe(flow.cursor.era.producer_id), self.now)
-        elif need is Need.READ_BACK:
-            cursor = flow.cursor
-            era = cursor.era
-            flow.looked(
-                self.broker.read_back(cursor.floor, era.producer_id, cursor.origin), self.now
-            )
-            self.ranges.adopt(flow)
-            self.ranges.observe(self.journal.end)
         elif need is Need.PRODUCER:
             flow.producer(self._new_producer(), 0)
+        else:
+            self.asked[flow] = self._ask(need, flow)
+        if not faults or self.rng.random() < 0.5:
+            self._hear(flow)
 
-    def _save_era(self, beginning: PartitionFlow, *, faults: bool) -> None:
-        cursor = beginning.next_cursor()
-        cursors = [cursor if flow is beginning else flow.cursor for flow in self.flows]
-        match self._write(cursors, faults=faults):
-            case "died":
-                self._restart()
-            case "failed":
-                beginning.failed(self.now, "disk")
-            case _:
-                beginning.saved(cursor)
+    def _ask(self, need: Need, flow: PartitionFlow) -> Callable[[], None]:
+        """The broker sees the question now; what is returned is heard later."""
+        era, asked_at = flow.cursor.era, self.now
+        if need is Need.DESCRIBE:
+            known = self.broker.describe(era.producer_id)
+            return lambda: flow.described(known, asked_at)
+        found = self.broker.read_back(flow.cursor.floor, era.producer_id, flow.cursor.origin)
 
-    def _write(self, cursors: list[PartitionCursor], *, faults: bool) -> str:
-        """Of what an edge can know: "written", "failed" (or not), or it "died" before it could."""
+        def heard() -> None:
+            flow.looked(found, self.now)
+            if flow in self.flows:
+                self.ranges.adopt(flow)
+                self.ranges.observe(self.journal.end)
+
+        return heard
+
+    def _hear(self, flow: PartitionFlow) -> None:
+        if (answer := self.asked.pop(flow, None)) is not None:
+            answer()
+
+    def _save_era(self, beginning: PartitionFlow) -> None:
+        if self.writing is None:
+            cursor = beginning.next_cursor()
+            cursors = [cursor if flow is beginning else flow.cursor for flow in self.flows]
+            self.writing = Writing(cursors, beginning, cursor)
+
+    def _write(self, *, faults: bool) -> None:
+        """The save that is under way ends: written; failed, or not after all; or the edge dies in the middle."""
+        if (writing := self.writing) is None:
+            return
+        self.writing = None
         died = faults and self.faults["restart"] and self.rng.random() < 0.15
         failed = faults and self.faults["disk"] and self.rng.random() < 0.2
         if not (died or failed) or self.rng.random() < 0.5:
-            self._save(cursors)
-        return "died" if died else "failed" if failed else "written"
+            self._keep(writing.cursors)
+        if died:
+            self._restart()
+        elif failed and writing.beginning is None:
+            self.ranges.give_up_opening()
+        elif failed and writing.beginning is not None:
+            writing.beginning.failed(self.now, "disk")
+        elif writing.beginning is None:
+            self.ranges.open(writing.cursors[-1]).observe(self.journal.end)
+            self.ranges_seen = max(self.ranges_seen, len(self.flows))
+        elif writing.era is not None:
+            writing.beginning.saved(writing.era)
 
-    def _save(self, cursors: list[PartitionCursor]) -> None:
+    def _keep(self, cursors: list[PartitionCursor]) -> None:
         if cursors != self.durable:
             self.older, self.durable = self.durable, cursors
 
-    def _split(self, *, faults: bool) -> None:
+    def _split(self) -> None:
+        """One step further in opening a live range."""
         self.ranges.observe(self.journal.end)
-        if not self.ranges.splits(self.rng.randint(0, 8)):
-            return
-        self.ranges.begin_opening(self.journal.end)
-        cursors = self.ranges.next_cursors(self._new_producer(), self.broker.high_watermark)
-        match self._write(cursors, faults=faults):
-            case "died":
-                self._restart()
-            case "failed":
-                self.ranges.give_up_opening()
-            case _:
-                self.ranges.open(cursors[-1]).observe(self.journal.end)
-                self.ranges_seen = max(self.ranges_seen, len(self.flows))
+        if self.opening is not None:
+            if self.writing is None:
+                self.writing = Writing(self.ranges.next_cursors(*self.opening), None, None)
+                self.opening = None
+        elif self.ranges.splits(self.rng.randint(0, 8)):
+            self.ranges.begin_opening(self.journal.end)
+            self.opening = self._new_producer(), self.broker.high_watermark
 
     def _send(self, flow: PartitionFlow) -> None:
         cut = flow.take(self.now)
@@ -229,6 +267,8 @@ class World:
         while self.connection.answers and self.rng.random() < 0.5:
             self._deliver()
         self._cut_connection()
+        for flow in list(self.asked):
+            self._hear(flow)
         self.zombies.clear()
         self.now += 90_000
         self.broker.expire()
@@ -281,6 +321,10 @@ class World:
             self.broker.hw = rng.randint(self.broker.hw, len(self.broker.log))
         elif choice < 0.86:
             self._meet(flow, faults=True)
+            if self.asked and rng.random() < 0.5:
+                self._hear(rng.choice(list(self.asked)))
+            if rng.random() < 0.5:
+                self._write(faults=True)
         elif choice < 0.90:
             self._wait()
         elif choice < 0.93 and self.zombies:
@@ -298,16 +342,16 @@ class World:
         if self.rng.random() < 0.7:
             self.ranges.merge()
         if self.faults["split"] and self.rng.random() < 0.6:
-            self._split(faults=True)
-        if self.rng.random() < 0.5:
-            self._save(self.ranges.cursors())
+            self._split()
+        if self.rng.random() < 0.5 and self.writing is None:
+            self._keep(self.ranges.cursors())
 
     def _fault(self, choice: float) -> None:
         rng, faults = self.rng, self.faults
         if choice < 0.20 and faults["cut"]:
             self._cut_connection()
         elif choice < 0.34 and faults["split"]:
-            self._split(faults=True)
+            self._split()
         elif choice < 0.48 and faults["restart"]:
             self._restart()
         elif choice < 0.56 and faults["failover"]:
@@ -333,7 +377,11 @@ class World:
         self.zombies.clear()
         for _ in range(4000):
             self.ranges.observe(self.journal.end)
+            if self.opening is not None:
+                self._split()
+            self._write(faults=False)
             for flow in list(self.flows):
+                self._hear(flow)
                 self._meet(flow, faults=False)
                 if flow.supply.first is None and flow.supply.wanted < flow.log_end:
                     flow.supply.feed()  # type: ignore[attr-defined]
@@ -345,7 +393,8 @@ class World:
             self._check_acked()
             self.now += 0.5
             live = self.ranges.live
-            done = len(self.flows) == 1 and live.drained and live.acked == live.position
+            settled = self.opening is None and self.writing is None and len(self.flows) == 1
+            done = settled and live.drained and live.acked == live.position
             if done and live.need(self.now) is Need.NOTHING:
                 return
         stuck = [(flow.stage, flow.cursor.origin, flow.acked, flow.end) for flow in self.flows]

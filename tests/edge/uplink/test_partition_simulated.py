@@ -68,7 +68,7 @@ def _finished_when_sent(self: PartitionFlow) -> bool:
     return self.end is not None and self.position >= self.end
 
 
-def _open_before_durable(self: World, *, faults: bool) -> None:
+def _open_before_durable(self: World) -> None:
     self.ranges.observe(self.journal.end)
     if self.ranges.splits(self.rng.randint(0, 8)):
         self.ranges.begin_opening(self.journal.end)
