@@ -17,7 +17,7 @@ from ..core.journal.files.shelf import Loss
 from ..core.notify import ServiceManager
 from .room import Room
 from .rules import gap_reason, retention_rules
-from .volatile import TURN_S, Tails, without_sent
+from .volatile import TURN_S, Tails, all_unsent, without_sent
 
 if TYPE_CHECKING:
     from .daemon import Edge
@@ -69,9 +69,9 @@ async def keep_volatile(edge: Edge) -> None:
     tails = Tails(edge.journal, edge.outside.clock, gather_s=gather_s)
     while True:
         await asyncio.sleep(TURN_S)
-        if edge.uplink is not None:
-            edge.uplink.notify()
-        if tails.turn({} if edge.uplink is None else edge.uplink.progress):
+        if (uplink := edge.uplink) is not None:
+            uplink.notify()
+        if tails.turn(*(((), all_unsent) if uplink is None else (uplink.progress, uplink.unsent))):
             edge.committer.request()
 
 

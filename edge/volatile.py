@@ -7,7 +7,7 @@ until something is acknowledged again. Without an uplink that is always so. Know
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Sequence
 
 from ..core.clock import Clock
 from ..core.journal.files.journal import FileJournal
@@ -21,6 +21,9 @@ TURN_S = 0.25
 AWAY_S = 15.0
 
 
+Unsent = Callable[[TopicPartition, int, int], Sequence[tuple[int, int]]]
+
+
 class Tails:
     """The memory streams' partitions, and since when each waits for the cloud.
 
@@ -32,27 +35,37 @@ class Tails:
         self._away_s = AWAY_S + gather_s
         self._since: dict[TopicPartition, tuple[int, float]] = {}
 
-    def turn(self, sent: Mapping[TopicPartition, int]) -> bool:
-        """One look; whether something is to be written."""
+    def turn(self, progress: Container[TopicPartition], unsent: Unsent) -> bool:
+        """One look; whether something is to be written. `progress`: partitions that the cloud knows; `unsent`: of offsets,
+        both included, what it has not got: of a partition with a backlog, live records are there before older ones.
+        """
         now = self._clock.monotonic()
         spilled = False
         for partition, writer in self._journal.volatile.items():
-            writer.sent(sent.get(partition, 0))
-            if writer.tail_first == writer.next_offset:
+            after = writer.next_offset
+            missing = unsent(partition, 0, after - 1) if after else ()
+            is_known = partition in progress
+            if is_known:
+                first = writer.tail_first
+                writer.sent(next((max(a, first) for a, b in missing if b >= first), after))
+            if writer.tail_first == after:
                 self._since.pop(partition, None)
                 continue
-            acked = sent.get(partition, -1)
+            # one past the newest record that is there: it moves with each answer of the live lane, and with nothing else
+            acked = missing[-1][0] if missing and missing[-1][1] == after - 1 else after
             known, since = self._since.get(partition, (acked, now))
             if known != acked:
                 since = now
             self._since[partition] = (acked, since)
-            if acked < 0 or now - since > self._away_s:
+            if not is_known or now - since > self._away_s:
                 writer.spill()
                 spilled = True
         return spilled
 
 
-Unsent = Callable[[TopicPartition, int, int], Sequence[tuple[int, int]]]
+def all_unsent(partition: TopicPartition, first: int, last: int) -> Sequence[tuple[int, int]]:
+    """Without a cloud."""
+    return [(first, last)]
 
 
 def without_sent(losses: Sequence[Loss], unsent: Unsent) -> list[Loss]:

@@ -17,6 +17,7 @@ from headwater.core.kafka.wire import WireCount
 from headwater.core.record import Record, TopicPartition
 from headwater.edge.uplink.cursor import Era, PartitionCursor
 from headwater.edge.uplink.cutting import CutLimits, Cutter, Origin
+from headwater.edge.uplink.departures import Departures, Patience
 from headwater.edge.uplink.lane import Budget, Lane, Route
 from headwater.edge.uplink.limits import ShapingSettings
 from headwater.edge.uplink.link import Link
@@ -54,8 +55,9 @@ class Hanging:
 
 def _sending(clock: ManualClock) -> Lane:
     """A lane with a batch to send."""
-    limits = CutLimits(1000, 10, 0.0, Compression.NONE, 0)
-    cutter = Cutter(SOURCE, Origin("edge", "00112233aabbccdd"), limits)
+    limits = CutLimits(1000, 10, Compression.NONE, 0)
+    origin, patience = Origin("edge", "00112233aabbccdd"), Patience(0.0)
+    cutter = Cutter(SOURCE, origin, limits, patience=patience, departures=Departures())
     cursor = PartitionCursor(1, 0, Era(7, 0, 0), 0, 0)
     flow = PartitionFlow(cursor, cutter, backoff=Backoff(random.Random(1)), fresh=True)
     flow.observe(10)
