@@ -184,7 +184,12 @@ class SystemDisk:
 
     def lock(self, path: str) -> Lock:
         with _reported(path, "lock"):
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _FILE_MODE)
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+            try:
+                descriptor = os.open(path, flags, _FILE_MODE)
+            except IsADirectoryError:  # damage, which must not keep us from starting
+                os.rename(path, f"{path}.{os.getpid()}.damaged")
+                descriptor = os.open(path, flags, _FILE_MODE)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

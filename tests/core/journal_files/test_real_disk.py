@@ -81,6 +81,14 @@ def test_a_reader_keeps_the_segment_it_reads_while_neighbours_are_opened(tmp_pat
     journal.close()
 
 
+def test_a_directory_in_the_place_of_the_lock_is_put_aside(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    (path / "something").mkdir(parents=True)
+    SystemDisk().lock(str(path)).release()
+    assert path.is_file()
+    assert [d.name for d in tmp_path.glob("lock.*.damaged")]
+
+
 def test_a_second_process_is_told_who_holds_the_directory(tmp_path: Path) -> None:
     journal = open_real(tmp_path)
     script = (

@@ -154,3 +154,29 @@ def test_contradictions_are_refused() -> None:
     with pytest.raises(Misconfigured):
         WearSettings(bytes_per_day=ByteSize(1), card_lasts=Duration(DAY_S)).check()
     WearSettings(card_lasts=Duration.parse("5y")).check()
+
+
+@pytest.mark.parametrize("absurd", ["endurance", "capacity"])
+def test_a_device_that_bears_nothing_is_refused(absurd: str) -> None:
+    settings = WearSettings(card_lasts=Duration(5 * 365 * DAY_S), **{absurd: ByteSize(0)})
+    with pytest.raises(Misconfigured, match=absurd):
+        settings.check()
+
+
+@pytest.mark.parametrize("factor", [float("nan"), float("inf"), 0.5])
+def test_a_card_factor_that_is_none_is_refused(factor: float) -> None:
+    with pytest.raises(Misconfigured, match="card_factor"):
+        WearSettings(card_factor=factor).check()
+
+
+def test_a_device_of_a_byte_still_has_a_pace(tmp_path: Path) -> None:
+    settings = WearSettings(card_lasts=Duration(5 * 365 * DAY_S), capacity=ByteSize(1), cycles=1)
+    settings.check()
+    clock = ManualClock()
+    rig = Rig(tmp_path, settings, clock)
+    for _ in range(5):
+        clock.advance(60)
+        rig.store(1000)
+        rig.wear.step()
+    assert rig.committer.interval_s <= float(settings.interval_max)
+    assert rig.wear.status().budget_per_day
