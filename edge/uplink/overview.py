@@ -108,11 +108,13 @@ class Overview:
         records: dict[str, int] = {}
         sizes: dict[str, int] = {}
         errors: dict[str, str] = {}
+        lanes: dict[str, int] = {}
         for partition in status.partitions:
             name = partition.stream
             records[name] = records.get(name, 0) + partition.backlog_records
             sizes[name] = sizes.get(name, 0) + partition.backlog_bytes
             errors[name] = errors.get(name) or partition.last_error
+            lanes[name] = max(lanes.get(name, 0), partition.ranges)
         priorities = {name: self._priority(name) for name in records}
         ahead: dict[int, float] = {}
         for name, count in records.items():
@@ -135,6 +137,7 @@ class Overview:
                     seconds_to_empty=times[priority] if count else 0.0,
                     waits=hold.why.value if hold else "",
                     waits_s=max(0.0, hold.until - now) if hold else 0.0,
+                    lanes=lanes[name],
                     last_error=errors[name],
                 )
             )

@@ -59,6 +59,8 @@ class StreamStatus(msgspec.Struct, frozen=True, kw_only=True):
     waits: str
     """Why it is not sent; empty where nothing but the link's speed holds it."""
     waits_s: float
+    lanes: int
+    """Of the partition that has most: 1 in order, more while live data go beside a backlog; 0 before first contact."""
     last_error: str
 
 

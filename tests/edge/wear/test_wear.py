@@ -156,11 +156,12 @@ def test_contradictions_are_refused() -> None:
     WearSettings(card_lasts=Duration.parse("5y")).check()
 
 
-@pytest.mark.parametrize("absurd", ["endurance", "capacity"])
-def test_a_device_that_bears_nothing_is_refused(absurd: str) -> None:
-    settings = WearSettings(card_lasts=Duration(5 * 365 * DAY_S), **{absurd: ByteSize(0)})
-    with pytest.raises(Misconfigured, match=absurd):
-        settings.check()
+def test_a_device_that_bears_nothing_is_refused() -> None:
+    lasts = Duration(5 * 365 * DAY_S)
+    with pytest.raises(Misconfigured, match="endurance"):
+        WearSettings(card_lasts=lasts, endurance=ByteSize(0)).check()
+    with pytest.raises(Misconfigured, match="capacity"):
+        WearSettings(card_lasts=lasts, capacity=ByteSize(0)).check()
 
 
 @pytest.mark.parametrize("factor", [float("nan"), float("inf"), 0.5])
