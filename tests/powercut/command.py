@@ -12,7 +12,8 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from itertools import repeat
 from pathlib import Path
 
 import msgspec
@@ -54,22 +55,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0 if all(twin.accused for twin in _condemned(options)) else 1
     wanted = [each for each in SCENARIOS if not options.scenario or each.name in options.scenario]
     runs = []
-    with tempfile.TemporaryDirectory(dir=recording.shared_memory(), prefix="powercut-") as scratch:
-        for scenario in wanted:
-            folder = Path(scratch, scenario.name)
-            if options.replay is not None:
-                shutil.copytree(options.replay, folder)
-            else:
-                folder.mkdir()
-                _record(scenario, folder, options)
-            run = _run(scenario, folder, options, options.states // len(wanted))
-            runs.append(run)
-            _tell(run)
-            if options.second_lives and options.replay is None:
-                runs.append(_second_lives(scenario, folder, options))
-                _tell(runs[-1])
-            if run.result.failures and options.replay is None and not options.lying:
-                _keep(folder, scenario.name)
+    share = options.states // len(wanted)
+    with ProcessPoolExecutor(options.jobs) as pool:
+        for found in pool.map(_tried, wanted, repeat(options), repeat(share)):
+            runs += found
     if not options.no_page:
         twins = _condemned(options)
         compared = [] if options.no_peers else _compare(options)
@@ -80,6 +69,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print("a broken twin was not condemned")
             return 1
     return 1 if any(run.result.failures for run in runs) else 0
+
+
+def _tried(scenario: Scenario, options: argparse.Namespace, states: int) -> list[Run]:
+    """One scenario, recorded and replayed, and its second lives. In a process of its own, where there are `--jobs`."""
+    runs = []
+    with tempfile.TemporaryDirectory(dir=recording.shared_memory(), prefix="powercut-") as scratch:
+        folder = Path(scratch, scenario.name)
+        if options.replay is not None:
+            shutil.copytree(options.replay, folder)
+        else:
+            folder.mkdir()
+            _record(scenario, folder, options)
+        runs.append(_run(scenario, folder, options, states))
+        _tell(runs[0])
+        if options.second_lives and options.replay is None:
+            runs.append(_second_lives(scenario, folder, options))
+            _tell(runs[-1])
+        if runs[0].result.failures and options.replay is None and not options.lying:
+            _keep(folder, scenario.name)
+    return runs
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -94,6 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     say("--daemon-every", type=int, default=50, help="of so many states the daemon opens one")
     say("--resume-every", type=int, default=10, help="where clients come back: of so many states")
     say("--defect", default="", choices=["", *DEFECTS], help="a broken twin: must be condemned")
+    say("--jobs", type=int, default=2, help="recordings tried at a time")
     say("--twins-only", action="store_true", help="only the broken twins of the daemon")
     say("--twin", action="append", choices=[*DEFECTS], help="of them only these")
     say("--lying", action="store_true", help="flushes do nothing: this must be condemned")
@@ -221,27 +231,23 @@ def _compare(options: argparse.Namespace) -> list[PeerRun]:
 
 def _condemned(options: argparse.Namespace) -> list[Twin]:
     """Each broken twin of the daemon, recorded and replayed: does a judge say so, and in the right words?"""
-    twins = []
-    for name, defect in DEFECTS.items():
-        if options.twin and name not in options.twin:
-            continue
-        with tempfile.TemporaryDirectory(
-            dir=recording.shared_memory(), prefix="powercut-"
-        ) as scratch:
-            own = argparse.Namespace(**vars(options))
-            own.defect, own.messages, own.states = name, TWIN_MESSAGES, TWIN_STATES
-            own.resume_every = 5
-            _record(SESSIONS, Path(scratch), own)
-            run = _run(SESSIONS, Path(scratch), own, TWIN_STATES)
-        words = Counter(each.partition(": ")[2].partition(":")[0] for each in run.result.failures)
-        accused = sum(words[word] for word in defect.caught)
-        twin = Twin(defect.says, defect.caught, run.result.states, run.result.resumed, accused)
-        print(
-            f"twin {name}: {accused} accusations of {'/'.join(defect.caught)}; {dict(words)}",
-            flush=True,
-        )
-        twins.append(twin)
-    return twins
+    wanted = [name for name in DEFECTS if not options.twin or name in options.twin]
+    with ProcessPoolExecutor(options.jobs) as pool:
+        return list(pool.map(_twin, wanted, repeat(options)))
+
+
+def _twin(name: str, options: argparse.Namespace) -> Twin:
+    defect = DEFECTS[name]
+    with tempfile.TemporaryDirectory(dir=recording.shared_memory(), prefix="powercut-") as scratch:
+        own = argparse.Namespace(**vars(options))
+        own.defect, own.messages, own.states = name, TWIN_MESSAGES, TWIN_STATES
+        own.resume_every = 5
+        _record(SESSIONS, Path(scratch), own)
+        run = _run(SESSIONS, Path(scratch), own, TWIN_STATES)
+    words = Counter(each.partition(": ")[2].partition(":")[0] for each in run.result.failures)
+    accused = sum(words[word] for word in defect.caught)
+    print(f"twin {name}: {accused} of {'/'.join(defect.caught)}; {dict(words)}", flush=True)
+    return Twin(defect.says, defect.caught, run.result.states, run.result.resumed, accused)
 
 
 def _without_flushes(made: Recording) -> Recording:
@@ -255,7 +261,8 @@ def _tell(run: Run) -> None:
     print(
         f"{run.name}: {run.operations} device operations, {run.flushes} flushes, {run.acknowledged} acknowledged; "
         f"{result.states} crash states in {run.seconds:.0f} s, {result.promises} promises looked for: "
-        f"{len(result.failures)} violations"
+        f"{len(result.failures)} violations",
+        flush=True,
     )
     for each in result.failures[:20]:
         print(f"  {each}")

