@@ -13,9 +13,9 @@ Three kinds of device, told by the first letter of their name:
     s…  QoS 1, lasting session: it is sent again as DUP (at-least-once: a copy for each time it was sent, at the most)
     x…  QoS 2, lasting session: it is sent again as DUP, and must be there once
 
-Devices with a lasting session break their own connection now and then, with publishes in flight: the edge lives on and
-remembers the session, so that they must send again. An edge that was killed may have forgotten it (session present 0);
-then what was in flight is in doubt, as for the others.
+Devices with a lasting session break their own connection now and then, with publishes in flight: the edge remembers the
+session, so that they must send again. So does one that was killed: a session whose CONNACK was read once is present on every
+later connection, or the device says so and ends, and with it the witness.
 
 Sequences of a device grow by one; each is published in order on one connection. Runs until SIGTERM, then waits for what
 is in flight, so that the ledger ends with few doubts.
@@ -66,6 +66,7 @@ class Device(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._reader = wire.PacketReader()
         self._accepted = False
+        self._promised = False  # a CONNACK of its session was read
         self.finishing = False
         self.gone = asyncio.Event()
         self.done = asyncio.Event()
@@ -128,6 +129,10 @@ class Device(asyncio.Protocol):
     def _resume(self, *, session_present: bool) -> None:
         self._accepted = True
         assert self._transport is not None, "it has just spoken"
+        if self._promised and not self._clean and not session_present:
+            print(f"{self.name}: its session was forgotten", flush=True)
+            os._exit(1)
+        self._promised = True
         if not session_present:
             # nobody remembers these packet identifiers: what was in flight is in doubt for ever
             self._in_flight.clear()
