@@ -3,6 +3,7 @@
 Rule: an install never fails because of a leaf. Without Cython or a C compiler the twins are used.
 """
 
+import hashlib
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -16,13 +17,25 @@ def leaves() -> list[Path]:
     return sorted(path for room in ROOMS for path in (PACKAGE / room).glob("**/*.pyx"))
 
 
+def _source_hash(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
 def extensions() -> list[Extension]:
     try:
         from Cython.Build import cythonize
     except ImportError:
         return []
     modules: list[Extension] = cythonize(
-        [Extension(".".join(path.with_suffix("").parts), [path.as_posix()]) for path in leaves()],
+        [
+            Extension(
+                ".".join(path.with_suffix("").parts),
+                [path.as_posix()],
+                # so that a leaf can be told from one that was built of an older source (core/leaves.py)
+                define_macros=[("HW_SOURCE", f'"{_source_hash(path)}"')],
+            )
+            for path in leaves()
+        ],
         build_dir="build/cython",
         compiler_directives={"language_level": 3},
     )

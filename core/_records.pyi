@@ -5,4 +5,4 @@ from ._records_py import encode_addressed as encode_addressed
 from ._records_py import encode_records as encode_records
 
 COMPILED: bool
-VERSION: int
+SOURCE: str

@@ -16,6 +16,16 @@ from .errors import Corrupt, Refused
 from .record import ADDRESS_HEADER, LOG_HEADER, StoredRecord
 from ._records_py import RECORD_BYTES_MIN, Span
 
+cdef extern from *:
+    """
+    #ifndef HW_SOURCE
+    #define HW_SOURCE ""
+    #endif
+    """
+    const char *HW_SOURCE
+
+SOURCE = HW_SOURCE.decode()  # the hash of this file when it was built (core/leaves.py)
+
 cdef extern from "Python.h":
     const char* PyUnicode_AsUTF8AndSize(object text, Py_ssize_t* size) except NULL
     object PyUnicode_DecodeUTF8(const char* text, Py_ssize_t size, const char* errors)
@@ -33,7 +43,6 @@ cdef extern from *:
     bint hw_add_overflows(int64_t a, int64_t b, int64_t* out)
 
 COMPILED = True
-VERSION = 2
 
 cdef enum:
     RECORD_MIN = 7

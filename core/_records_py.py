@@ -26,7 +26,6 @@ Columns: TypeAlias = tuple[
 
 COMPILED = False
 # Raised when a signature changes: a leaf that was built before then is not used (leaves.py).
-VERSION = 2
 
 
 class Span(NamedTuple):

@@ -7,6 +7,16 @@ from cpython.object cimport PyObject
 
 from ...core.errors import HeadwaterError
 
+cdef extern from *:
+    """
+    #ifndef HW_SOURCE
+    #define HW_SOURCE ""
+    #endif
+    """
+    const char *HW_SOURCE
+
+SOURCE = HW_SOURCE.decode()  # the hash of this file when it was built (core/leaves.py)
+
 
 def take_plain(
     bytes data not None,

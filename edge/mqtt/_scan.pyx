@@ -3,6 +3,16 @@
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 
+cdef extern from *:
+    """
+    #ifndef HW_SOURCE
+    #define HW_SOURCE ""
+    #endif
+    """
+    const char *HW_SOURCE
+
+SOURCE = HW_SOURCE.decode()  # the hash of this file when it was built (core/leaves.py)
+
 
 def scan_publishes(
     bytes data not None, Py_ssize_t position, Py_ssize_t packet_bytes_max, bint with_properties

@@ -8,6 +8,16 @@ import os
 
 from ._epoll_py import EVENTS_MAX, RECV_BYTES
 
+cdef extern from *:
+    """
+    #ifndef HW_SOURCE
+    #define HW_SOURCE ""
+    #endif
+    """
+    const char *HW_SOURCE
+
+SOURCE = HW_SOURCE.decode()  # the hash of this file when it was built (core/leaves.py)
+
 cdef extern from "sys/epoll.h" nogil:
     ctypedef union epoll_data_t:
         int fd
