@@ -39,6 +39,7 @@ class BrokerMetrics:
                 tally.early,
             ),
             ("repeated", "Publishes recognised as repeats and not stored again", tally.repeated),
+            ("rested", "Clients that waited after costly subscriptions", tally.rested),
             ("replayed", "Messages read from the log again for a subscriber", tally.replayed),
             ("wills", "Wills published", tally.wills),
             (

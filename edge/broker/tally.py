@@ -23,6 +23,7 @@ class Tally:
         "refused",
         "repeated",
         "replayed",
+        "rested",
         "wills",
     )
 
@@ -35,6 +36,7 @@ class Tally:
             0  # … of which PUBACK that did not wait for it, by their stream's declared durability
         )
         self.repeated = 0  # publishes that were in the journal already and were not stored again
+        self.rested = 0  # clients that waited after subscriptions that were costly to serve
         self.delivered = [0, 0, 0]  # PUBLISH packets to subscribers, by QoS
         self.replayed = 0  # messages read from the journal again for a subscriber
         self.wills = 0  # wills published

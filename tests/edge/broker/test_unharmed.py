@@ -25,6 +25,7 @@ from headwater.edge.mqtt.packets import (
     Pingreq,
     Pingresp,
     Publish,
+    Suback,
     Subscribe,
     SubscriptionOptions,
     Version,
@@ -130,3 +131,48 @@ def test_handshakes_that_nobody_finishes_take_the_listeners_places_and_no_others
             plain.close()
 
     run(scenario)
+
+
+def test_searching_what_is_retained_is_paid_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A read of SUBSCRIBE packets, each a search of everything retained, holds the broker for one of them a tick at most."""
+    monkeypatch.setattr("headwater.edge.broker.client.COMPARISONS_FREE", 50)
+    monkeypatch.setattr("headwater.edge.broker.client.PAYMENT_S", 0.01)
+    bench = Bench()
+    owner = bench.connect("owner")
+    for index in range(100):
+        owner.send(Publish(topic=f"r/{index}", payload=b"x", retain=True))
+    bench.sync()
+    good, flood = bench.connect("good"), bench.connect("flood")
+    packets = [
+        Subscribe(packet_id=n + 1, subscriptions=(SubscriptionOptions(f"none/+/{n}", 0),))
+        for n in range(30)
+    ]
+    flood.send(*packets)
+    assert len(flood.take()) == 1, "the others wait until the first is paid for"
+    good.publish("t")
+    bench.sync()
+    assert good.take() == [Acknowledgement(PacketType.PUBACK, 1)]
+    bench.wait(1.5)
+    assert len(flood.take()) == 1
+    bench.wait(60)
+    assert len(flood.take()) == 28, "every one of them is answered in the end"
+    flood.send(Pingreq())
+    assert flood.take() == [Pingresp()]
+    assert bench.broker.tally.rested == 30
+
+
+def test_one_packet_may_not_ask_for_a_minute_of_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headwater.edge.broker.fanout.COMPARISONS_MAX", 35)
+    bench = Bench()
+    owner = bench.connect("owner")
+    for index in range(10):
+        owner.send(Publish(topic=f"r/{index}", payload=b"x", retain=True))
+    bench.sync()
+    peer = bench.connect("peer")
+    filters = [SubscriptionOptions(f"a/+/{n}", 1) for n in range(5)]
+    filters.append(SubscriptionOptions("r/1", 1))
+    peer.send(Subscribe(packet_id=1, subscriptions=tuple(filters)))
+    suback = peer.take()[0]
+    assert isinstance(suback, Suback)
+    assert [int(each) for each in suback.reasons] == [1, 1, 1, 0x97, 0x97, 1]
+    assert "search" in peer.told[-1]
