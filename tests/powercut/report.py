@@ -14,6 +14,7 @@ from .replay import Result
 
 _PEERS_TITLE = "## The same for others"
 _REPEAT_TITLE = "## Again"
+_TWINS_TITLE = "## Who judges the judge"
 MODELS = {
     Model.BLOCKS: "4 KiB blocks are written whole or not at all (flash cards, 4Kn disks)",
     Model.SECTORS: "512-byte sectors; ext4's journal and superblock by 4 KiB blocks, as ext4 itself assumes",
@@ -125,13 +126,19 @@ CLAIMS = (
 )
 
 
+def accusation(failure: str) -> str:
+    """How it begins, after the name of the recording and of the state."""
+    rest = failure.partition("): ")[2] if " State(" in failure else failure.partition(": ")[2]
+    return rest.partition(":")[0]
+
+
 def _claims(runs: Sequence[Run]) -> Iterator[str]:
     """By claim: only recordings with lasting sessions count them all."""
     counts: Counter[str] = Counter()
     words: Counter[str] = Counter()
     for run in runs:
         counts += run.result.claims
-        words.update(each.partition(": ")[2].partition(":")[0] for each in run.result.failures)
+        words.update(accusation(each) for each in run.result.failures)
     resumed = sum(run.result.resumed for run in runs)
     yield ("\n| claim | looked for | violations |\n|---|--:|--:|")
     for says, name, accusations in CLAIMS:
@@ -145,7 +152,7 @@ def _claims(runs: Sequence[Run]) -> Iterator[str]:
 def _twins(twins: Sequence[Twin]) -> Iterator[str]:
     if not twins:
         return
-    yield "## Who judges the judge\n"
+    yield f"{_TWINS_TITLE}\n"
     yield (
         "Broken twins of the daemon, each of which breaks one promise (`tests/powercut/defects.py`), recorded and cut in "
         "the same way. Each must be condemned, in the words that fit.\n"
@@ -268,6 +275,13 @@ def _peers(peers: Sequence[PeerRun], versions: str) -> Iterator[str]:
             f"| {peer.losing} | {peer.promises:,} | {peer.lost_total:,} | {peer.lost_worst:,} | {peer.not_started} |"
         )
     yield ""
+
+
+def with_twins(text: str, twins: Sequence[Twin]) -> str:
+    """A page whose broken twins were tried anew."""
+    before, _, rest = text.partition(_TWINS_TITLE)
+    title = _PEERS_TITLE if _PEERS_TITLE in rest else _REPEAT_TITLE
+    return before + "\n".join([*_twins(twins), title]) + rest.partition(title)[2]
 
 
 def with_peers(text: str, peers: Sequence[PeerRun], versions: str) -> str:
