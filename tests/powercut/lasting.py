@@ -93,7 +93,9 @@ class _Connected(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         for packet in self._reader.feed(data):
             if packet.kind == wire.CONNACK:
-                if packet.body[1] == 0:  # else the edge is stopping: it closes, and the client comes again
+                if (
+                    packet.body[1] == 0
+                ):  # else the edge is stopping: it closes, and the client comes again
                     self._connected(present=bool(packet.body[0] & 1))
             elif packet.kind != wire5.DISCONNECT:
                 self.take(packet)
