@@ -110,13 +110,19 @@ class PartitionLanes:
         return lane.flow in self._lanes
 
     def lags(self, now: float) -> bool:
-        """The live lane is so far behind, and for so long, that a new one should be opened."""
+        """The live lane is so far behind, and for so long, that a new one should be opened, and may be.
+
+        Where it may not yet (the limit of ranges, or it has sent nothing so far) it is not forgotten since when it is
+        behind: an outage's backlog makes room for live data in the moment in which that becomes possible.
+        """
         settings = self._parts.settings
-        if not self.ranges.splits(settings.split_records):
+        if not self.ranges.lags(settings.split_records):
             self._behind_since = None
             return False
         if self._behind_since is None:
             self._behind_since = now
+        if not self.ranges.may_open:
+            return False
         is_held = self.ranges.live.is_held
         return is_held or now - self._behind_since >= settings.split_after
 

@@ -113,13 +113,21 @@ class PartitionRanges:
 
     # -- opening -----------------------------------------------------------------------------------------------------
 
-    def splits(self, behind_max: int) -> bool:
-        """Is the live range so far behind, or behind and held up, that a new one should be opened?"""
+    def lags(self, behind_max: int) -> bool:
+        """Is the live range so far behind, or behind and held up?"""
         live = self.live
+        return live.log_end - live.acked > (0 if live.is_held else behind_max)
+
+    @property
+    def may_open(self) -> bool:
+        """A live range that has sent nothing since it was opened stays the live one, and there may be so many ranges."""
         if self._opening is not None or len(self.flows) >= self._most:
             return False
-        is_used = len(self.flows) == 1 or live.acked > live.cursor.origin
-        return is_used and live.log_end - live.acked > (0 if live.is_held else behind_max)
+        return len(self.flows) == 1 or self.live.acked > self.live.cursor.origin
+
+    def splits(self, behind_max: int) -> bool:
+        """Should a new one be opened, and may it?"""
+        return self.may_open and self.lags(behind_max)
 
     def begin_opening(self, journal_end: int) -> None:
         """From now on the live range ends there. `open` or `give_up_opening` follows."""
