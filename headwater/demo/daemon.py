@@ -202,9 +202,15 @@ def parse_metrics(text: str) -> dict[str, float]:
     return samples
 
 
-def total(samples: Mapping[str, float], name: str) -> float:
-    """The sum over all labels of one metric; 0 where the daemon was down or has none yet."""
-    return sum(value for key, value in samples.items() if key == name or key.startswith(name + "{"))
+def total(samples: Mapping[str, float], name: str, **labels: str) -> float:
+    """The sum over all of one metric that carry `labels`; 0 where the daemon was down or has none yet."""
+    wanted = [f'{label}="{value}"' for label, value in labels.items()]
+    return sum(
+        value
+        for key, value in samples.items()
+        if (key == name or key.startswith(name + "{"))
+        and set(wanted) <= set(key[len(name) + 1 : -1].split(","))
+    )
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:

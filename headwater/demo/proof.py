@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..core.kafka.client import KafkaClient
 from ..core.kafka.messages import ListOffsetsRequest
 from ..core.kafka.messages.list_offsets import ListOffsetsPartition, ListOffsetsTopic
 from ..core.record import TopicPartition
-from .daemon import Daemon, total
+from .daemon import total
 from .judging import Account, Row, judge
 from .river import River
 
@@ -100,11 +101,16 @@ def lake_rows(river: River) -> list[Row]:
     ]
 
 
-def replicated(edge: Daemon) -> tuple[int, int]:
-    """Records that the cloud acknowledged to the edge, and records in the edge's log. (0, 0) while it is down."""
-    samples = edge.metrics()
-    acked = total(samples, "headwater_uplink_acked_offset_total")
-    return round(acked), round(acked + total(samples, "headwater_uplink_backlog_records"))
+def replicated(samples: Mapping[str, float]) -> tuple[int, int]:
+    """From the edge's metrics: records that the cloud acknowledged to it, and records in its log. (0, 0) while it is down.
+
+    Of what was published: the edge's own streams (anchors in time, who connected) are nobody's readings.
+    """
+    acked, backlog = (
+        sum(total(samples, name, stream=stream) for stream in STREAMS)
+        for name in ("headwater_uplink_acked_offset_total", "headwater_uplink_backlog_records")
+    )
+    return round(acked), round(acked + backlog)
 
 
 async def cloud_log(address: str) -> int:

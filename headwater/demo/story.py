@@ -127,7 +127,7 @@ class Story:
     async def _watch(self) -> None:
         lake = LakeCount(self._river.lake, STREAMS)
         while True:
-            acked, logged = await asyncio.to_thread(replicated, self._river.edge)
+            acked, logged = replicated(await asyncio.to_thread(self._river.edge.metrics))
             # an edge that is down, or has not spoken with its cloud yet, answers with less than is true
             self._replicated = max(self._replicated, acked)
             self._edge_log = max(self._edge_log, logged)
@@ -151,7 +151,7 @@ class Story:
             self._screen.say(f"not everything arrived within {DRAIN_SECONDS_MAX:g} s")
 
     async def _prove(self) -> Proof:
-        _, edge_log = await asyncio.to_thread(replicated, self._river.edge)
+        _, edge_log = replicated(await asyncio.to_thread(self._river.edge.metrics))
         in_cloud = await cloud_log(f"{HOST}:{self._river.kafka_port}")
         return await asyncio.to_thread(
             prove, self._river, self._fleet.account, edge_log=edge_log, cloud_log=in_cloud

@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from headwater.demo.judging import Account, Row, judge
-from headwater.demo.proof import Proof
+from headwater.demo.proof import Proof, replicated
 
 DEVICE = "site/weir/000"
 
@@ -55,3 +55,18 @@ def test_any_one_source_that_disagrees_spoils_it(change: dict[str, int]) -> None
 def test_what_broke_is_named() -> None:
     said = "\n".join(proof(account(3, 3), rows(0, 1)).lines())
     assert f"BROKEN acknowledged but lost: ('{DEVICE}', 2)" in said
+
+
+def test_the_edges_own_streams_are_nobodys_readings() -> None:
+    def sample(name: str, stream: str) -> str:
+        return f'headwater_uplink_{name}{{partition="0",stream="{stream}"}}'
+
+    samples = {
+        sample("acked_offset_total", "telemetry"): 700.0,
+        sample("acked_offset_total", "machine"): 60.0,
+        sample("backlog_records", "telemetry"): 10.0,
+        sample("acked_offset_total", "_time"): 2.0,
+        sample("backlog_records", "_connections"): 42.0,
+    }
+    assert replicated(samples) == (760, 770)
+    assert replicated({}) == (0, 0)
