@@ -20,6 +20,8 @@ import random
 from collections import deque
 from typing import NamedTuple
 
+import msgspec
+
 from ...clock import Clock
 from ...disk import Disk, DiskFull, File, write_zeros
 from ...errors import AlreadyExists, HeadwaterError, Missing, Refused, Unavailable
@@ -32,6 +34,7 @@ from .frames import (
     encode_segment_header,
     note_entry,
 )
+from .holes import Range, united
 from .index import Footer, SegmentMap, decode_footer, encode_footer, footer_bytes_max, place_footer
 from .reservations import NOTE_RESERVED, Reservations, encode_reservations
 from .settings import BLOCK_BYTES, FileJournalSettings
@@ -98,6 +101,7 @@ class Appender:
         self.stream_bytes: dict[str, int] = {}
         self.reserved: Reservations = {}  # durable; each segment begins with it
         self.next_sequence = 1
+        self.absent: list[Range] = []  # goes into the state (holes.py)
         self.position = BLOCK_BYTES
         self._first_frame = (
             BLOCK_BYTES  # what the open segment holds below it is no reason to seal it
@@ -286,6 +290,8 @@ class Appender:
         except HeadwaterError as error:
             self._discard(spare_path)
             self._discard(path)
+            if self.next_sequence > sequence:
+                self.absent = united([*self.absent, (sequence, sequence)])
             raise (error if isinstance(error, Unavailable) else Unavailable(str(error))) from error
         return self.adopt(OpenSegment(sequence, file, salt, header), position=BLOCK_BYTES)
 
@@ -320,10 +326,26 @@ class Appender:
     @property
     def wants_spare(self) -> bool:
         """Whether `prepare` would do anything; a look that costs no thread change."""
-        return self.recycling and len(self.spares) < self._settings.spares
+        return self._is_unrecorded or (self.recycling and len(self.spares) < self._settings.spares)
+
+    @property
+    def _is_unrecorded(self) -> bool:
+        """Whether the newest segment, were its file to vanish, would not be missed."""
+        return bool(self.state.log_id) and self.state.next_sequence < self.next_sequence
 
     def prepare(self) -> bool:
-        """Make one spare if any is missing; whether it did. Raises Unavailable."""
+        """Record the newest segment's number, or make one spare if any is missing; whether it did. Raises Unavailable."""
+        if self._is_unrecorded:
+            generation = self.state.generation + 1
+            self.store(
+                msgspec.structs.replace(
+                    self.state,
+                    generation=generation,
+                    next_sequence=self.next_sequence,
+                    absent=self.absent,
+                )
+            )
+            return True
         if not self.wants_spare:
             return False
         self.spares.append(self._create_spare())

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 
 from ...batch import validate_batch
 from ...belief import Mark, Stamp
@@ -17,6 +18,7 @@ from ...errors import Corrupt, HeadwaterError, Missing
 from ...record import TopicPartition
 from . import names
 from .frames import BatchEntry, FrameHeader, batches, decode_segment_header, notes
+from .holes import absent_at_start, holes_in, named_before
 from .index import Footer
 from .reservations import Reservations, Reserved, reserved_in
 from .scan import Stretch, read_through, walk
@@ -89,6 +91,7 @@ def verify(directory: str, *, disk: Disk) -> Verification:
         found.warnings.append("both state files are missing or damaged: starts are unknown")
     for held in _segments(directory, disk, state, sequences, damage=found.damage):
         verifier.segment(held)
+    _missing(directory, disk, state, sequences, found)
     for name in _quarantined(directory, disk):
         found.warnings.append(f"quarantine/{name} was set aside earlier")
     return found
@@ -147,6 +150,26 @@ def _segments(
             segment.file.close()
         if _still_there(directory, disk, sequence):
             yield _Held(segment, buffer, newest, segment.footer is not None)
+
+
+def _missing(
+    directory: str, disk: Disk, state: State | None, sequences: list[int], found: Verification
+) -> None:
+    """Segments that neither stand nor are known to be retired; those that an earlier start told of are a warning."""
+    if state is not None:
+        told = [known.damage for known in state.accounted]
+        found.warnings += [f"{damage}; told at an earlier start" for damage in told]
+    listed = disk.list(directory)  # again: younger than the state, which may name a new segment
+    now = (s for name in listed if (s := names.segment_sequence(name)) is not None)
+    standing = sorted({*sequences, *now})
+    last = max(state.next_sequence - 1 if state is not None else 0, max(standing, default=0))
+    absent = absent_at_start(
+        state.absent if state is not None else None, standing, last, state_found=state is not None
+    )
+    log_id = bytes.fromhex(_log_id(state, directory, disk, sequences))
+    previous_of = partial(named_before, disk, directory, log_id)
+    for hole in holes_in(standing, absent, last=last, previous_of=previous_of):
+        found.damage.append(f"{hole}: not there, and not known to be retired")
 
 
 def _still_there(directory: str, disk: Disk, sequence: int) -> bool:

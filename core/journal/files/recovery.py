@@ -9,7 +9,9 @@
      Without step 3's sync, a frame seen in the page cache after SIGKILL could be read by the uplink, sent, and then
      vanish in a power cut: its offsets would be given twice.
   4. tables: last footer, then the open segment's frames on top
-  5. offsets that were reserved and may have been given are passed over (reservations.py)
+  5. segments that are missing and not known to be retired (holes.py) are damage: what they held is told by the tables
+     around them
+  6. offsets that were reserved and may have been given are passed over (reservations.py)
 Older segments are not read: their damage is found when they are, or by `headwater log verify`.
 
 An offset is never given twice, so where damage may hide the end of a partition (in the open segment, or when the newest
@@ -20,8 +22,10 @@ is reported as lost. Recovering twice gives the same result.
 from __future__ import annotations
 
 import random
+from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from ...clock import Clock
 from ...disk import Disk
@@ -30,8 +34,21 @@ from ...record import TopicPartition
 from . import names
 from .appender import Appender
 from .frames import Note, decode_segment_header
+from .holes import (
+    RECORD_BYTES_MIN,
+    Hole,
+    Range,
+    absent_at_start,
+    between,
+    holes_in,
+    named_before,
+    records_max,
+    stood_before,
+    united,
+    unseen_after,
+)
 from .reservations import Reservations, Reserved, noted
-from .scan import Scan, Stretch, read_through, scan
+from .scan import Scan, read_through, scan
 from .settings import BLOCK_BYTES, FileJournalSettings
 from .shelf import (
     Loss,
@@ -45,9 +62,6 @@ from .shelf import (
     quarantine,
 )
 from .state import Accounted, PartitionBounds, State, load_state
-
-# The smallest record of a batch: length, attributes, two deltas, null key, null value, no headers.
-RECORD_BYTES_MIN = 7
 
 
 @dataclass(slots=True)
@@ -104,6 +118,8 @@ class Recovery:
         self._floor = self._state_floor = 0
         self._accounted: list[Accounted] = []
         self._reserved: Reservations = {}
+        self._absent: list[Range] = []
+        self._holes: list[Hole] = []
         self._hidden = 0  # damaged bytes of the open segment that were not accounted for yet
 
     def run(self) -> Recovered:
@@ -132,9 +148,11 @@ class Recovery:
         next_sequence = max(state.next_sequence, self._sequences[-1] + 1 if self._sequences else 1)
         newest = self._newest(shelf)
         shelf.sequences = self._sequences
+        self._find_holes(state, shelf, newest, next_sequence - 1)
         ends = {partition: b.end for partition, b in bounds.items()}
         next_commit = max(state.next_commit, self._replay(shelf, appender, newest, ends))
         appender.next_sequence = next_sequence
+        appender.absent = self._absent
         starts = dict(shelf.ends_before) if self._state_found else self._oldest_starts(shelf)
         for partition, end in appender.ends.items():  # younger than the state: began at its floor
             starts.setdefault(partition, min(state.floor, end))
@@ -143,7 +161,7 @@ class Recovery:
         self._spares(appender)
         floor = max(state.floor, self._floor)
         self._remember(appender, starts, floor=floor, next_commit=next_commit)
-        self._report.damage = [known.damage for known in self._accounted]
+        self._report.damage += [known.damage for known in self._accounted]
         self._report.losses += [
             Loss(TopicPartition(stream, partition), first, last, known.damage)
             for known in self._accounted
@@ -220,7 +238,8 @@ class Recovery:
         shelf.active = newest  # its header says where the one before ends
         if newest is None:
             stream_bytes, last_commit, previous = self._tables(shelf, ends)
-            self._jump_unreadable(ends)
+            self._tell_missing(shelf, ends)
+            self._jump_unreadable(shelf, ends)
             appender.seed_tables(ends, stream_bytes, previous)
             return last_commit + 1
         result, suspect = self._scan_open(newest)
@@ -231,10 +250,11 @@ class Recovery:
         stream_bytes, last_commit, previous = self._tables(shelf, ends)
         before = shelf.tables_before(newest.sequence)[0]
         add_to_tables(result.map, ends, stream_bytes)
+        self._tell_missing(shelf, ends)
         if result.damage:
             shelf.damaged.add(newest.sequence)
             self._jump_damaged(newest.sequence, result, before, ends)
-        self._jump_unreadable(ends)
+        self._jump_unreadable(shelf, ends)
         appender.seed_tables(ends, stream_bytes, previous)
         appender.adopt(newest, position=result.end)
         if suspect:
@@ -254,7 +274,7 @@ class Recovery:
             for partition, end in footer.ends():
                 ends[partition] = max(end, ends.get(partition, 0))
             stream_bytes = shelf.bytes_before | footer.stream_bytes
-            return stream_bytes, _last_commit(shelf), (last, footer.totals.data_end)
+            return stream_bytes, shelf.last_commit(), (last, footer.totals.data_end)
         return dict(shelf.bytes_before), 0, (0, 0)
 
     def _oldest_starts(self, shelf: Shelf) -> dict[TopicPartition, int]:
@@ -286,8 +306,7 @@ class Recovery:
         buffer = read_through(segment.file, segment.file.size())
         self._report.scanned_bytes = len(buffer)
         result = scan(buffer, salt=segment.salt, sequence=segment.sequence)
-        if result.torn:
-            self._report.torn_bytes = len(buffer) - result.end
+        self._report.torn_bytes = len(buffer) - result.end if result.torn else 0
         if result.partial and not result.damage:
             # what of it is whole stays where it is and must not be read: the next segment's header says so
             self._report.torn_bytes = len(buffer) - result.partial
@@ -303,7 +322,8 @@ class Recovery:
         ends: dict[TopicPartition, int],
     ) -> None:
         """Holes in the open segment are exact where batches follow; elsewhere an end may lie in the damage."""
-        damage = f"{names.segment(sequence)}: bytes {_ranges(result.damage)} are damaged"
+        where = ", ".join(f"{stretch.first}-{stretch.end}" for stretch in result.damage)
+        damage = f"{names.segment(sequence)}: bytes {where} are damaged"
         lost = sum(stretch.end - stretch.first for stretch in result.damage)
         jump = lost // RECORD_BYTES_MIN + 1
         self._floor = max(self._floor, jump)
@@ -322,7 +342,7 @@ class Recovery:
                 losses.append(Loss(partition, first, end + jump - 1, f"{damage}; these at most"))
         self._account(damage, losses)
 
-    def _jump_unreadable(self, ends: dict[TopicPartition, int]) -> None:
+    def _jump_unreadable(self, shelf: Shelf, ends: dict[TopicPartition, int]) -> None:
         """The newest segments told nothing: each may have held a whole segment's worth of any partition."""
         for sequence in self._unusable:
             damage = f"{names.segment(sequence)}: unreadable"
@@ -330,11 +350,47 @@ class Recovery:
             self._floor += jump
             if self._is_accounted(damage):
                 continue
-            losses = []
+            losses, stood = [], stood_before(shelf, sequence)
             for partition, end in list(ends.items()):
                 ends[partition] = end + jump
-                losses.append(Loss(partition, end, end + jump - 1, f"{damage}; these at most"))
+                first = stood.get(partition, min(self._state_floor, end))
+                losses.append(Loss(partition, first, end + jump - 1, f"{damage}; these at most"))
             self._account(damage, losses)
+
+    def _find_holes(
+        self, state: State, shelf: Shelf, newest: OpenSegment | None, last: int
+    ) -> None:
+        standing = [*self._sequences, *([newest.sequence] if newest is not None else [])]
+        absent = absent_at_start(state.absent, standing, last, state_found=self._state_found)
+        absent = united([*absent, *((s, s) for s in self._unusable)])
+
+        before = partial(named_before, self._disk, self._directory, shelf.log_id)
+        self._holes = holes_in(standing, absent, last=last, previous_of=before)
+        missing = between(
+            1, last, [(s, s) for s in standing]
+        )  # accounted for below, or never in use
+        self._absent = united([*absent, *missing])
+
+    def _tell_missing(self, shelf: Shelf, ends: dict[TopicPartition, int]) -> None:
+        for hole in self._holes:
+            damage = f"{hole}: not there, and not known to be retired"
+            self._report.warnings.append(damage)
+            index = bisect_left(shelf.sequences, hole.first)
+            losses = shelf.lost_at(index, damage) if hole.after is not None else []
+            if (unseen := unseen_after(shelf, hole, ends)) is not None:
+                jump = records_max(hole, self._settings)
+                self._floor = max(self._floor, self._state_floor) + jump
+                stood = stood_before(shelf, hole.first)
+                detail = f"{damage}; these at most"
+                for partition in unseen:
+                    # the state may know of a later end than the segments that are left
+                    first = stood.get(partition, min(self._state_floor, ends[partition]))
+                    ends[partition] += jump
+                    losses.append(Loss(partition, first, ends[partition] - 1, detail))
+            if losses:
+                self._account(damage, losses)
+            else:
+                self._report.damage.append(damage)
 
     def _keep_reserved(
         self, shelf: Shelf, state: State, ends: Mapping[TopicPartition, int]
@@ -374,7 +430,7 @@ class Recovery:
         return table
 
     def _is_accounted(self, damage: str) -> bool:
-        return any(known.damage == damage for known in self._accounted)
+        return damage in {known.damage for known in self._accounted}
 
     def _account(self, damage: str, losses: list[Loss]) -> None:
         kept = [(x.partition.topic, x.partition.partition, x.first, x.last) for x in losses]
@@ -403,7 +459,8 @@ class Recovery:
     ) -> None:
         """Durable before use: a fresh log's identity, and jumps that no file will explain once it is set aside."""
         state = appender.state
-        if self._state_found and self._accounted == state.accounted and not self._unusable:
+        as_found = self._accounted == state.accounted and self._absent == state.absent
+        if self._state_found and as_found and not self._unusable:
             return
         new = State(
             log_id=state.log_id,
@@ -418,6 +475,7 @@ class Recovery:
             stream_bytes=state.stream_bytes,
             accounted=self._accounted,
             reserved=[(*partition, *reserved) for partition, reserved in self._reserved.items()],
+            absent=self._absent,
         )
         try:
             appender.store(new)
@@ -434,22 +492,7 @@ class Recovery:
             self._report.quarantined.append(moved or name)
 
 
-def _last_commit(shelf: Shelf) -> int:
-    """Of the sealed segments; those that a failing disk left without a frame tell none."""
-    for sequence in reversed(list(shelf.sequences)):
-        try:
-            if found := shelf.footer(sequence).totals.last_commit:
-                return found
-        except SegmentLost:
-            continue
-    return 0
-
-
 def _notes_of(segment: OpenSegment, since: int) -> Reservations:
     end = segment.end if segment.footer is None else segment.footer.totals.data_end
     buffer = read_through(segment.file, segment.file.size() if end is None else end)
     return noted(buffer, salt=segment.salt, sequence=segment.sequence, since=since)
-
-
-def _ranges(damage: list[Stretch]) -> str:
-    return ", ".join(f"{stretch.first}-{stretch.end}" for stretch in damage)

@@ -22,6 +22,7 @@ from itertools import product
 
 from ...gap import GAPS_PARTITION
 from ...record import GAPS_STREAM, TopicPartition
+from .holes import united
 from .index import Footer
 from .journal import HEADROOM_SEGMENTS, FileJournal
 from .settings import StreamRetention, WhenFull
@@ -78,6 +79,7 @@ def carry_out(journal: FileJournal, agreed: RetentionPlan) -> None:
                 stream_bytes |= journal.shelf.footer(sequence).stream_bytes
         except SegmentLost:
             continue
+    absent = united([*appender.absent, *((sequence, sequence) for sequence in agreed.segments)])
     appender.store(
         State(
             log_id=appender.state.log_id,
@@ -92,8 +94,10 @@ def carry_out(journal: FileJournal, agreed: RetentionPlan) -> None:
             stream_bytes=stream_bytes,
             accounted=_still_of_interest(appender.state.accounted, starts),
             reserved=[(*p, *reserved) for p, reserved in appender.reserved.items()],
+            absent=absent,
         )
     )
+    appender.absent = absent
     with journal.shelf.lock:
         for partition, start in agreed.starts.items():
             writer = journal.writer(partition)

@@ -324,21 +324,24 @@ class Shelf:
             self.damaged.discard(sequence)
             moved = quarantine(self._disk, self._directory, names.segment(sequence), self._settings)
             self.quarantined.append(moved or names.segment(sequence))
-            before = None
-            while index > 0 and before is None:
-                try:
-                    before = self.footer(self.sequences[index - 1])
-                except SegmentLost:
-                    index = min(index, len(self.sequences)) - 1
-            after: Footer | None = None
-            while index < len(self.sequences) and after is None:
-                try:
-                    after = self.footer(self.sequences[index])
-                except SegmentLost:
-                    continue
-            detail = f"{names.segment(sequence)}: {reason}"
-            ends = dict(before.ends()) if before is not None else {}
-            self.losses += self._between(ends, after, detail)
+            self.losses += self.lost_at(index, f"{names.segment(sequence)}: {reason}")
+
+    def lost_at(self, index: int, detail: str) -> list[Loss]:
+        """What was in segments missing before the one at `index`, told by the tables around them."""
+        before = None
+        while index > 0 and before is None:
+            try:
+                before = self.footer(self.sequences[index - 1])
+            except SegmentLost:
+                index = min(index, len(self.sequences)) - 1
+        after: Footer | None = None
+        while index < len(self.sequences) and after is None:
+            try:
+                after = self.footer(self.sequences[index])
+            except SegmentLost:
+                continue
+        ends = dict(before.ends()) if before is not None else {}
+        return self._between(ends, after, detail)
 
     def _between(
         self, before: Mapping[TopicPartition, int], after: Footer | None, detail: str
@@ -349,7 +352,9 @@ class Shelf:
         for partition, end in table.items():
             summary = self._first_after(partition, after)
             base = end if summary is None else summary.base
-            first = max(before.get(partition, self.floor), self.ends_before.get(partition, 0))
+            # one that the state knows began where it says, however high the floor has risen since
+            start = self.ends_before.get(partition, self.floor)
+            first = max(before.get(partition, start), self.ends_before.get(partition, 0))
             if base > first:
                 losses.append(Loss(partition, first, base - 1, detail))
         return losses
@@ -360,6 +365,16 @@ class Shelf:
         if self.active is None or self.active.map is None:
             return None
         return self.active.map.summary(partition)
+
+    def last_commit(self) -> int:
+        """Of the sealed segments; those that a failing disk left without a frame tell none."""
+        for sequence in reversed(list(self.sequences)):
+            try:
+                if found := self.footer(sequence).totals.last_commit:
+                    return found
+            except SegmentLost:
+                continue
+        return 0
 
     # finding
 

@@ -1,7 +1,8 @@
 """The little that outlives every segment: the log's identity, where partitions start, and where they end.
 
-Written before segments are retired (so that a partition whose last record was retired goes on at its next offset)
-and never otherwise: it is not on the path of an acknowledgement. Kept twice, each copy replaced whole; the newer
+Written before segments are retired (so that a partition whose last record was retired goes on at its next offset, and
+that their numbers are known to be gone for a reason: holes.py), and after a new segment came into use (so that it would be
+missed); never on the path of an acknowledgement. Kept twice, each copy replaced whole; the newer
 whole one counts. Both gone while segments stand: identity comes from the segments, starts from the oldest of them.
 """
 
@@ -47,6 +48,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     accounted: list[Accounted] = []
     # stream, partition, first, end (reservations.py): counts where no newer note of the log does
     reserved: list[tuple[str, int, int, int]] = []
+    # sequence numbers for which no file need stand (holes.py); None: written before such a list was kept
+    absent: list[tuple[int, int]] | None = None
 
 
 def encode_state(state: State) -> bytes:

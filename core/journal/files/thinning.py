@@ -2,6 +2,7 @@
 
 What is summarised, precisely: the numbers of JSON payloads. A payload that is an object gives a field for each number in it,
 objects within it to `DEPTH_MAX` levels with their names joined by a dot; one that is a bare number gives the field `value`.
+A field named `hw`, or beginning with `hw_`, is told as `user.hw…` (and that one as `user.user.hw…`): `hw_…` is ours alone.
 true, false, text and lists are no numbers. Records that give no number are counted in `hw_other`. The interval is by the
 record's timestamp. A summary is a record of the stream `<stream>.thinned`, same partition number, same key, and its
 timestamp is where its interval begins; its value is flat JSON, so that each number becomes a column of the lake:
@@ -24,6 +25,7 @@ round: then a summary is there twice, under the same (key, hw_first, hw_last, hw
 from __future__ import annotations
 
 from collections.abc import Iterable
+from math import isfinite
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -43,25 +45,32 @@ RECORDS_PER_GROUP = 8
 
 
 class _Spread:
-    """Of one field."""
+    """Of one field. The mean is kept and not the sum, which may be beyond what a double holds though no value is."""
 
-    __slots__ = ("count", "max", "min", "sum")
+    __slots__ = ("count", "max", "mean", "min")
 
     def __init__(self, value: float) -> None:
-        self.min = self.max = self.sum = value
+        self.min = self.max = self.mean = value
         self.count = 1
 
     def add(self, value: float) -> None:
         self.min = min(self.min, value)
         self.max = max(self.max, value)
-        self.sum += value
         self.count += 1
+        self._lean(value, 1 / self.count)
 
     def unite(self, other: _Spread) -> None:
         self.min = min(self.min, other.min)
         self.max = max(self.max, other.max)
-        self.sum += other.sum
         self.count += other.count
+        self._lean(other.mean, other.count / self.count)
+
+    def _lean(self, towards: float, share: float) -> None:
+        difference = towards - self.mean
+        if isfinite(difference):
+            self.mean += difference * share
+        else:  # of opposite signs and huge
+            self.mean = self.mean * (1 - share) + towards * share
 
 
 class _Group:
@@ -82,7 +91,7 @@ class _Group:
         for name in [name.removesuffix("_mean") for name in told if name.endswith("_mean")]:
             spread = _Spread(told[f"{name}_min"])
             spread.max, spread.count = told[f"{name}_max"], int(told[f"{name}_count"])
-            spread.sum = told[f"{name}_mean"] * spread.count
+            spread.mean = told[f"{name}_mean"]
             group.fields[name] = spread
         return group
 
@@ -200,7 +209,7 @@ class Thinner:
             told["hw_left_out"] = group.left_out
         for name, spread in group.fields.items():
             told |= {f"{name}_min": spread.min, f"{name}_max": spread.max}
-            told |= {f"{name}_mean": spread.sum / spread.count, f"{name}_count": spread.count}
+            told |= {f"{name}_mean": spread.mean, f"{name}_count": spread.count}
         return msgspec.json.encode(told)
 
 
@@ -221,9 +230,17 @@ def _walk(name: str, value: object, numbers: list[tuple[str, float]], depth: int
             _walk(f"{name}.{key}" if name else str(key), inner, numbers, depth - 1)
     elif isinstance(value, int | float) and not isinstance(value, bool):
         try:
-            numbers.append((name or "value", float(value)))
+            numbers.append((_told_as(name or "value"), float(value)))
         except OverflowError:  # an integer beyond what a double can hold
             return
+
+
+def _told_as(name: str) -> str:
+    """Ours begin with `hw_`, and a field's with its name and `_`: `hw` alone, or `hw_` and more, could meet."""
+    bare = name
+    while bare.startswith("user."):
+        bare = bare.removeprefix("user.")
+    return f"user.{name}" if bare == "hw" or bare.startswith("hw_") else name
 
 
 def thinned(journal: FileJournal, loss: Loss, *, interval_ms: int) -> list[Record]:

@@ -75,6 +75,39 @@ def test_a_summary_has_min_max_mean_and_count_of_each_field_and_interval() -> No
     assert (first["hw_from"], first["hw_to"]) == (0, 60_000)
 
 
+def test_fields_that_are_named_like_ours_stand_beside_ours() -> None:
+    thinner = Thinner(60_000, first=0, last=15)
+    payload = {"hw": 7, "hw_count": 3, "hw_other": 1, "user.hw": 5, "hwx": 2}
+    for index in range(16):
+        thinner.add(stored(index, index, b"k", payload))
+    (record,) = thinner.summaries()
+    for summary in (told(record), told(again(record))):
+        assert (summary["hw_count"], summary["hw_other"]) == (16, 0)
+        assert (summary["user.hw_count"], summary["user.hw_mean"]) == (16, 7)
+        assert (summary["user.hw_count_count"], summary["user.hw_count_max"]) == (16, 3)
+        assert summary["user.user.hw_mean"] == 5
+        assert summary["hwx_mean"] == 2
+
+
+def again(record: Record) -> Record:
+    """A summary that must go in its turn."""
+    thinner = Thinner(60_000, first=0, last=0)
+    thinner.add_summary(StoredRecord(0, record.timestamp, record.key, record.value))
+    (united,) = thinner.summaries()
+    return united
+
+
+@pytest.mark.parametrize("values", [[1e308] * 16, [1.7e308, -1.7e308] * 8, [-1.7e308] * 16])
+def test_a_sum_beyond_what_a_double_holds_has_a_mean_nevertheless(values: list[float]) -> None:
+    thinner = Thinner(60_000, first=0, last=15)
+    for index, value in enumerate(values):
+        thinner.add(stored(index, index, b"k", {"t": value}))
+    (record,) = thinner.summaries()
+    for summary in (told(record), told(again(record))):
+        assert summary["t_count"] == 16
+        assert summary["t_mean"] / 1e308 == pytest.approx(sum(v / 16 for v in values) / 1e308)
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_whatever_comes_summaries_are_few_and_account_for_every_record(seed: int) -> None:
     rng = random.Random(seed)
