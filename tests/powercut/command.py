@@ -32,7 +32,6 @@ PAGE = REPOSITORY / "docs" / "durability.md"
 PEER_MESSAGES = 2000
 PEERS_AT_ONCE = 3
 TWIN_MESSAGES = 600
-TWIN_STATES = 50
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -110,6 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     say("--jobs", type=int, default=2, help="recordings tried at a time")
     say("--twins-only", action="store_true", help="only the broken twins of the daemon")
     say("--twin", action="append", choices=[*DEFECTS], help="of them only these")
+    say("--twin-states", type=int, default=50, help="crash states of each; clients return to all")
     say("--lying", action="store_true", help="flushes do nothing: this must be condemned")
     say("--replay", type=Path, metavar="FOLDER", help="a kept recording (with --scenario)")
     say("--peers-only", action="store_true", help="measure Mosquitto and NATS alone anew")
@@ -244,10 +244,10 @@ def _twin(name: str, options: argparse.Namespace) -> Twin:
     defect = DEFECTS[name]
     with tempfile.TemporaryDirectory(dir=recording.shared_memory(), prefix="powercut-") as scratch:
         own = argparse.Namespace(**vars(options))
-        own.defect, own.messages, own.states = name, TWIN_MESSAGES, TWIN_STATES
+        own.defect, own.messages, own.states = name, TWIN_MESSAGES, options.twin_states
         own.resume_every = 1
         _record(SESSIONS, Path(scratch), own)
-        run = _run(SESSIONS, Path(scratch), own, TWIN_STATES)
+        run = _run(SESSIONS, Path(scratch), own, options.twin_states)
     words = Counter(accusation(each) for each in run.result.failures)
     accused = sum(words[word] for word in defect.caught)
     print(f"twin {name}: {accused} of {'/'.join(defect.caught)}; {dict(words)}", flush=True)
