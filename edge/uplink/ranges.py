@@ -15,7 +15,8 @@ union of [L, o] over all records seen, and a record is new exactly if its offset
 journal's durable end `e` nothing from `e` on was ever sent. The live range gets the end `e` at once, in memory; a range from
 `e` on, under a producer id that was never used, is written into the cursor file; then it may be used. A live range that
 has sent nothing since it was opened is not split again, and there is a limit to how many ranges there are, so a link
-that comes and goes cannot make more of them.
+that comes and goes cannot make more of them. A backlog that an outage left waits for either no longer than it must:
+it is split in the moment in which that is possible (lanes.py).
 
 *Merging.* A range is finished when all below its end is in the cloud for good or was given up by the journal (and declared).
 Then the next one takes over its origin, and so its label; its producer identity stays. That is what the label means:

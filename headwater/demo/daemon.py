@@ -111,7 +111,7 @@ class Daemon:
         self.starts += 1
         _started.add(self._process)
 
-    def wait_ready(self, timeout_seconds: float = 30.0) -> float:
+    def wait_ready(self, timeout_seconds: float = 60.0) -> float:
         """Returns the seconds it took. Raises DaemonFailed when the daemon exits first, or never says yes."""
         began = time.monotonic()
         reasons = "no answer yet"

@@ -29,7 +29,7 @@ from .river import River
 
 SINK_INTERVAL = "1s"
 SCREEN_SECONDS = 0.25
-DRAIN_SECONDS_MAX = 40.0
+DRAIN_SECONDS_MAX = 90.0
 # How the publishing time is spent: shares at which the edge dies, the cloud dies, and the cloud comes back.
 EDGE_DIES, CLOUD_DIES, CLOUD_BACK = 0.3, 0.6, 0.75
 

@@ -27,7 +27,7 @@ BROKEN_SHOWN_MAX = 20
 DEVICES = ("f1", "f2", "f3", "f4", "s1", "s2", "x1", "x2")
 REPEATING = tuple(name for name in DEVICES if name.startswith("s"))
 SINK_INTERVAL = "300ms"
-DRAIN_SECONDS_MAX = 75.0
+DRAIN_SECONDS_MAX = 150.0
 POLL_SECONDS = 0.5
 ROWS = 'select edge, log, stream, "partition", "offset", payload from readings'
 
@@ -112,7 +112,7 @@ class World:
             if tier in ready and self.rng.random() < 0.5:
                 self.river.daemons[tier].wait_ready()
 
-    def until(self, happened: Callable[[], bool], timeout_seconds: float = 45.0) -> None:
+    def until(self, happened: Callable[[], bool], timeout_seconds: float = 90.0) -> None:
         """Wait for something that the story needs."""
         deadline = time.monotonic() + timeout_seconds
         while not happened():

@@ -29,7 +29,7 @@ from .story import Story
 
 IMAGE_BYTES = 32 << 20
 GROUP_BLOCKS = 4096
-READY_SECONDS = 20.0
+READY_SECONDS = 60.0
 # nothing here outlives the test run, even one that is killed
 WITH_US = ("setpriv", "--pdeathsig", "KILL")
 

@@ -14,7 +14,7 @@ from tests.requirements import missing
 
 from . import kernel
 
-pytestmark = [pytest.mark.crash, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(480)]
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """When a partition opens a live lane, in virtual time: what an outage left is not held back by `split_after`, even where
-the lane could not be opened in the moment in which the link came back.
+the lane could not be opened in the moment in which the link came back. After a restart with a cursor older than the
+cloud that is the usual case: a live range that is in use looks as if it had sent nothing until it has been read back.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ CODECS = {codec.name.lower(): codec for codec in Compression}
 # who does not write every codec: kafka-python leaves them to other packages, we only read two of them
 WRITES_ONLY = {"kafka-python": {"none", "gzip"}, "headwater": {"none", "gzip", "zstd"}}
 FETCH_BYTES = 1 << 20
-PATIENCE_S = 30.0
+PATIENCE_S = 90.0
 
 Write = Callable[[Cluster, str, str, list[str]], None]
 Read = Callable[[Cluster, str, int], list[str]]

@@ -223,7 +223,7 @@ def test_twenty_thousand_records_go_in_and_come_out(kafka: Cluster) -> None:
     send = ("--topic", topic, "--num-records", "20000", "--record-size", "200")
     done = kafka("kafka-producer-perf-test", *send, "--throughput", "-1").out
     assert done.startswith("20000 records sent"), done
-    read = ("--topic", topic, "--messages", "20000", "--timeout", "20000")
+    read = ("--topic", topic, "--messages", "20000", "--timeout", "60000")
     columns = kafka("kafka-consumer-perf-test", *read).lines[1].split(", ")
     assert columns[4] == "20000"
 
