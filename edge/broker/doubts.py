@@ -12,6 +12,10 @@ look alike; what separates them is whether our PUBACK arrived. So only what is *
                 client resends first what it misses, and did not resend this
   a repetition  DUP, on a resumed session, an identifier in doubt, and the same content (topic, payload, properties, RETAIN)
 
+TCP's word is not the client's: a proxy may have swallowed the PUBACK, or the client went without reading it. So it is asked
+only where it is needed against swallowing, that is of a session that *stutters*: whose last publish under a low identifier
+had the content of the one before it. Of all others the last `LATEST` publishes stay in doubt whatever TCP says.
+
 What cannot be told apart, and what is then done: docs/adr/0006-durable-sessions.md.
 
 An entry is ten bytes: packet identifier (big-endian) and eight of BLAKE2b over the content. Hashing waits for the seal of
@@ -34,6 +38,10 @@ Fresh = tuple[bytes, bytes, int, bool]
 """Just appended: topic, content, packet identifier, first time."""
 
 ENTRY_BYTES = 10
+# More than clients have in flight; ten bytes each.
+LATEST = 200
+# Clients that take the lowest free identifier stay below; those that count upwards never meet an old one in time.
+LOW_IDENTIFIER_MAX = 32
 _HASH_BYTES = 8
 _NONE: AbstractSet[tuple[int, int]] = frozenset()
 
@@ -63,8 +71,10 @@ class Doubts:
         "_carried_through",
         "_count",
         "_entries_max",
+        "_last",
         "_proven",
         "_stored",
+        "_stutters",
         "fresh",
         "settled",
     )
@@ -73,6 +83,8 @@ class Doubts:
         self._entries_max = entries_max
         self._stored: list[_Stored] = []
         self._count = 0
+        self._last: dict[int, bytes] = {}  # low packet identifier -> hash of its last content
+        self._stutters = False
         # appended since the last seal; while nothing is carried the hot path (plain.py) adds to it
         self.fresh: list[Fresh] = []
         # from earlier connections: packet identifier -> (hash, commit)
@@ -90,7 +102,9 @@ class Doubts:
 
     @property
     def open(self) -> bool:
-        """Something of this connection is in doubt: worth a look at what TCP says."""
+        """Something of this connection is in doubt, and TCP's word would count: worth a look at what it says."""
+        if not self._stutters and self._count <= LATEST:
+            return False
         fresh = bool(self._stored) and self._stored[-1].commit > self._carried_through
         return fresh or bool(self._answered)
 
@@ -141,7 +155,10 @@ class Doubts:
             self.fresh = []
             packed = stored.packed
             for topic, content, packet_id, first_time in fresh:
-                packed += packet_id.to_bytes(2, "big") + _hash(topic, content)
+                digest = _hash(topic, content)
+                packed += packet_id.to_bytes(2, "big") + digest
+                if packet_id <= LOW_IDENTIFIER_MAX:
+                    self._look_for_stutter(packet_id, digest)
                 if first_time:
                     stored.first_time = True
             stored.packed = packed
@@ -149,6 +166,10 @@ class Doubts:
             if self._count > self._entries_max:
                 self._bound()
         return stored.packed
+
+    def _look_for_stutter(self, packet_id: int, digest: bytes) -> None:
+        self._stutters = self._last.get(packet_id) == digest
+        self._last[packet_id] = digest
 
     def _bound(self) -> None:
         while self._count > self._entries_max and len(self._stored) > 1:
@@ -166,13 +187,19 @@ class Doubts:
 
     def arrived(self, position: int) -> bool:
         """The peer's TCP has the first `position` bytes; whether that settled anything."""
-        settled = self._forget_answered(position) if self._answered or self._carried else False
+        settled = False
+        if self._stutters and (self._answered or self._carried):
+            settled = self._forget_answered(position)
         reached = 0
+        left = self._count  # in doubt behind the present one
         moved_on = not self._carried
         for index, stored in enumerate(self._stored):
+            left -= len(stored.packed) // ENTRY_BYTES
             if stored.commit <= self._carried_through:
                 continue
             if stored.position is None or stored.position > position:
+                break
+            if not self._stutters and left < LATEST:
                 break
             moved_on = moved_on or stored.first_time
             reached = index + 1
@@ -225,6 +252,10 @@ class Doubts:
     def restore(self, state: list[tuple[int, bytes]]) -> None:
         self._stored = [_Stored(commit, packed) for commit, packed in state]
         self._count = sum(len(packed) for _, packed in state) // ENTRY_BYTES
+        for _, packed in state:
+            for packet_id, digest in _entries(packed):
+                if packet_id <= LOW_IDENTIFIER_MAX:
+                    self._look_for_stutter(packet_id, digest)
         self.carry(0)
 
 

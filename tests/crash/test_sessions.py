@@ -240,10 +240,11 @@ def test_exactly_once_at_qos_2_across_a_kill_at_each_step(edge: Edge) -> None:
 
 
 def test_a_new_reading_under_the_identifier_of_an_arrived_puback_is_stored(edge: Edge) -> None:
-    """TCP's own word that the PUBACK arrived, at the end of a connection and across a kill."""
+    """TCP's own word that the PUBACK arrived, at the end of a connection and across a kill: of a sensor that stutters."""
     device = Client(edge, "device")
-    device.publish(b"t", b"21.5", 1)
-    device.acknowledged(1)
+    for _ in range(2):
+        device.publish(b"t", b"21.5", 1)
+        device.acknowledged(1)
     time.sleep(0.05)  # for TCP's delayed acknowledgement
     device.cut()
     device = Client(edge, "device")
@@ -257,4 +258,25 @@ def test_a_new_reading_under_the_identifier_of_an_arrived_puback_is_stored(edge:
     device = Client(edge, "device")
     device.publish(b"t", b"21.5", 1, dup=True)
     device.acknowledged(1)
-    assert stored_payloads(edge) == [b"21.5"] * 3
+    assert stored_payloads(edge) == [b"21.5"] * 4
+
+
+def test_a_puback_that_a_proxy_swallowed_or_nobody_read_is_a_lost_one(edge: Edge) -> None:
+    """The client's kernel acknowledged the bytes, the client never saw them: at a cut, and before a kill."""
+    device = Client(edge, "device")
+    device.publish(b"t", b"a", 1)
+    time.sleep(1)  # the PUBACK lies unread
+    device.cut()
+    device = Client(edge, "device")
+    device.publish(b"t", b"a", 1, dup=True)
+    device.acknowledged(1)
+    for number in range(2, 30):
+        device.publish(b"t", b"%d" % number, number)
+    time.sleep(3)
+    edge.restart()
+    device = Client(edge, "device")
+    for number in range(2, 30):
+        device.publish(b"t", b"%d" % number, number, dup=True)
+    for number in range(2, 30):
+        device.acknowledged(number)
+    assert stored_payloads(edge) == [b"a", *(b"%d" % number for number in range(2, 30))]

@@ -99,7 +99,8 @@ def test_suback_says_why_a_filter_was_refused() -> None:
     peer = bench.connect()
     refused = Suback(packet_id=1, reasons=(Reason.GRANTED_QOS_1, Reason.QUOTA_EXCEEDED))
     assert peer.subscribe("a", "b", qos=1) == [refused]
-    assert peer.told == ["'b': more subscriptions than one session may have"]
+    (told,) = peer.told
+    assert told.startswith("'b': more subscriptions than one session may have")
 
 
 @pytest.mark.parametrize(("size", "told"), [(128, True), (20, False), (4, False)])
