@@ -25,8 +25,8 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 DOCUMENT = ROOT / "docs" / "benchmarks.md"
 WORK = ROOT / "var" / "bench"
 PARTS = (
-    *("fan-in", "fan-out", "retained", "idle", "memory"),
-    *("slow-disk", "flash", "wire", "upward"),
+    *("fan-in", "fan-out", "memory", "idle", "wire", "upward"),
+    *("retained", "flash", "slow-disk"),
 )
 
 
@@ -57,12 +57,11 @@ def main() -> int:
     text = report.render(run)
     print("\n" + text)
     (WORK / "benchmarks.json").write_text(json.dumps(_plain(run), indent=2) + "\n")
-    if options.quick or options.only or options.against:
-        print(f"{DOCUMENT.relative_to(ROOT)} is left as it was: this was not the whole benchmark")
-    else:
-        DOCUMENT.parent.mkdir(exist_ok=True)
-        DOCUMENT.write_text(text)
+    if is_whole(options):
+        write(run)
         print(f"wrote {DOCUMENT.relative_to(ROOT)}")
+    else:
+        print(f"{DOCUMENT.relative_to(ROOT)} is left as it was: this was not the whole benchmark")
     return 0
 
 
@@ -117,7 +116,18 @@ def measure(options: argparse.Namespace) -> report.Run:
     }
     for part in parts:
         run = run._replace(**measures[part]())
+        if is_whole(options):
+            write(run)  # a run that is cut short leaves what it had
     return run
+
+
+def is_whole(options: argparse.Namespace) -> bool:
+    return not (options.quick or options.only or options.against)
+
+
+def write(run: report.Run) -> None:
+    DOCUMENT.parent.mkdir(exist_ok=True)
+    DOCUMENT.write_text(report.render(run))
 
 
 def _wire(seconds: float) -> list[link.Wire] | None:

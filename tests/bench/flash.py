@@ -21,7 +21,7 @@ from .process import device_written_bytes
 RATE = 100
 PAYLOAD_BYTES = 100
 # what is not synced yet when the clock stops belongs to it all the same: the kernel writes back within 30 s
-SETTLE_SECONDS = 6.0
+SETTLE_SECONDS = 5.0
 CLASSES = {
     "Headwater, sync": "",
     "Headwater, sync, commit_interval 1s": '[edge.journal]\ncommit_interval = "1s"\n',

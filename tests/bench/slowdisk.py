@@ -20,7 +20,7 @@ from .fanin import load
 
 DELAYS_MS = (2, 10, 50)
 WINDOWS = (1, 20)
-SECONDS = 5.0
+SECONDS = 4.0
 NOTHING = {"acknowledged": 0.0, "seconds": 1.0, "latency_p50_ms": 0.0, "latency_p99_ms": 0.0}
 
 
