@@ -205,15 +205,16 @@ def test_an_acknowledgement_that_arrived_before_the_connection_was_reset_is_not_
     """The next equal reading under the free identifier is another one, also where it comes with DUP, having been lost on the
     way: the socket is asked before it is closed."""
 
-    async def life(server: Served, publish: Publish) -> None:
+    async def life(server: Served, *publishes: Publish) -> None:
         reader, writer = await asyncio.open_connection(server.host, server.port)
         connect = Connect(version=V5, client_id="c", clean_start=False, properties=KEPT)
         writer.write(encode_packet(connect, V5))
         await read_packet(reader)
         sock = writer.get_extra_info("socket")
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
-        writer.write(encode_packet(publish, V5))
-        await read_packet(reader)
+        for publish in publishes:
+            writer.write(encode_packet(publish, V5))
+            await read_packet(reader)
         (client,) = server.broker.clients
         assert client.unacknowledged is not None
         while client.unacknowledged() != 0:  # noqa: ASYNC110 (nor does TCP)
@@ -226,9 +227,9 @@ def test_an_acknowledgement_that_arrived_before_the_connection_was_reset_is_not_
     async def main() -> None:
         async with served() as server, asyncio.timeout(20):
             reading = Publish(topic="t", payload=b"21.5", qos=1, packet_id=1)
-            await life(server, reading)
+            await life(server, reading, reading)  # TCP's word counts for a sensor that stutters
             await life(server, msgspec.structs.replace(reading, dup=True))
-            assert server.journal.values == [b"21.5", b"21.5"]
+            assert server.journal.values == [b"21.5"] * 3
 
     asyncio.run(main())
 
