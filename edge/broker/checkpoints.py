@@ -183,9 +183,12 @@ class Checkpoints:
         try:
             if sessions or topics:
                 await self._write(list(sessions), list(topics), covers)
-        except HeadwaterError as error:
+        except BaseException as error:
+            # also where the daemon's stop cancels a round half-way: what it took must be in the last one
             book.dirty_sessions |= sessions
             book.dirty_topics |= topics
+            if not isinstance(error, HeadwaterError):
+                raise
             self._failed(error)
             return False
         if self._trouble is not None:
