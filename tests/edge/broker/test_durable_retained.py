@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from headwater.core.journal.files.retention import carry_out, plan
@@ -125,3 +127,31 @@ def test_what_is_over_the_limit_after_a_restart_is_what_was_over_it_before() -> 
     assert set(retained(machine)) == {"a", "b"}
     machine.power_cut()
     assert set(retained(machine)) == {"a", "b"}
+
+
+def test_a_round_that_a_stop_cancels_leaves_nothing_out_of_the_last_one() -> None:
+    """What a cancelled round had taken is written by the next; else its `covers` would pass over the notes as well."""
+    machine = Machine()
+    peer = machine.connect("c")
+    for number in range(3):
+        peer.send(
+            Publish(topic=f"t/{number}", payload=b"x", qos=1, packet_id=number + 1, retain=True)
+        )
+    machine.sync()
+
+    async def stop_half_way() -> None:
+        task = asyncio.create_task(machine.checkpoints.round())
+        waiting = machine.committer.wait_durable
+
+        async def cancelled(commit: int) -> None:
+            raise asyncio.CancelledError
+
+        machine.committer.wait_durable = cancelled  # type: ignore[method-assign]
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        machine.committer.wait_durable = waiting  # type: ignore[method-assign]
+        assert await machine.checkpoints.round()
+
+    asyncio.run(stop_half_way())
+    assert sorted(machine.broker.fanout.retained.topics()) == ["t/0", "t/1", "t/2"]
+    assert sorted(row.topic for row in machine.store.retained()) == ["t/0", "t/1", "t/2"]
