@@ -14,6 +14,7 @@ SQLite is loaded only where there is such a file, or something to put into one. 
 from __future__ import annotations
 
 import contextlib
+import threading
 import zlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -48,6 +49,8 @@ class SqliteState:
         self._path = f"{directory}/{FILE}"
         self._database: sqlite3.Connection | None = None
         self._losses: list[str] = []
+        # a stop may cancel who waits for a save, not the save: the last one waits for it here
+        self._writing = threading.Lock()
         self._damaged = False
         self.must_rewrite = False
         try:
@@ -158,6 +161,10 @@ class SqliteState:
     # --- writing -----------------------------------------------------------------------------------------------
 
     def save(self, changes: Changes) -> None:
+        with self._writing:
+            self._save(changes)
+
+    def _save(self, changes: Changes) -> None:
         import sqlite3
 
         try:
@@ -226,8 +233,9 @@ class SqliteState:
                 database.close()
 
     def close(self) -> None:
-        if self._database is not None:
-            self._disconnect()
+        with self._writing:
+            if self._database is not None:
+                self._disconnect()
 
 
 def _crc(*parts: object) -> int:
