@@ -26,9 +26,11 @@ from .journal import Committer, Journal
 from .lifetimes import Lifetimes, Observer
 from .moments import Moments
 from .peer import Peer
+from .plain import Rounds
 from .routing import Router
 from .sessions import Session
 from .settings import MqttSettings
+from .subscriptions import Subscriptions
 from .tally import Tally
 from .transport import Pause
 
@@ -38,7 +40,11 @@ if TYPE_CHECKING:
     from .listening.door import Visitor
 
 
-class Broker:
+class Broker(Rounds):
+    gate: Gate
+    subscriptions: Subscriptions
+    tally: Tally
+
     def __init__(
         self,
         journal: Journal,
@@ -53,9 +59,9 @@ class Broker:
         moments: Moments | None = None,
     ) -> None:
         settings.check()
+        super().__init__(clock.monotonic())
         self.settings = settings
         self.clock = clock
-        self.now = clock.monotonic()
         self.tally = Tally()
         self.deadlines = Deadlines()
         self.departures = Departures(
@@ -69,7 +75,7 @@ class Broker:
         )
         self.fanout = Fanout(settings, self.tally, self, self.departures)
         self.subscriptions = self.fanout.subscriptions
-        self.gate: Gate = Gate(journal, committer, self.fanout.deliver)
+        self.gate = Gate(journal, committer, self.fanout.deliver)
         self.departures.gate = self.gate
         self.sessions: dict[str, Session] = {}
         self.clients: set[Peer] = set()
@@ -90,7 +96,6 @@ class Broker:
         self._committer = committer
         self._observer = observer
         self._closing = False
-        self.round_ms = 0  # the wall clock of this round of reads; 0: nobody has looked yet
         self._lifetimes = Lifetimes(self, self._router, committer, rng=rng, observer=observer)
         committer.add_listener(self.on_durable)
 

@@ -4,7 +4,7 @@ Protocol, but it knows no loop: a transport is anything that can write, close, a
 What it holds back: acknowledgements, until `release` says that their commit is durable. What stops it from being read
 (`Pause`): the disk is behind, its own unacknowledged publishes, or its not reading what we write.
 
-The hot path is `data_received` → `_take_plain` → (the disk) → `release`.
+The hot path is `data_received` → `_take_plain` → (the disk) → `release`, all in plain.py.
 """
 
 from __future__ import annotations
@@ -29,8 +29,6 @@ from .routing import Routes
 from .sessions import Session
 from .transport import Pause, Transport
 
-# After a read of so much the disk's backlog is looked at, even within a round: a round of large reads is 16 MiB.
-LARGE_READ_BYTES = 4096
 _UNANSWERED = Pause.ACCESS | Pause.CONNECT | Pause.WORK
 # From so many retained topics compared on, a SUBSCRIBE is paid for with nine times the time that it took: a tenth of the
 # broker's time is the most that one client can have this way.
@@ -47,21 +45,13 @@ class Client(Intake):
         self.transport = transport
         self._broker.admit(self)
 
-    def data_received(self, data: bytes) -> None:
-        broker = self._broker
-        self.heard_at = broker.now
-        broker.tally.bytes_received += len(data)
-        try:
-            position = self._take_plain(data)
-            if position < len(data) or not data:  # nothing new: there is something kept to be taken
-                self._take_rest(data[position:] if position else data)
-        except Violation as violation:
-            self.close(violation.reason, str(violation))
-        except Exception as error:  # the connection boundary: one client's trouble stays its own
-            broker.crashed(self, error)
-            self.close(Reason.UNSPECIFIED_ERROR, "internal error")
-        if not self.in_rounds or len(data) > LARGE_READ_BYTES:
-            broker.received()
+    def _failed(self, error: Exception) -> None:
+        if isinstance(error, Violation):
+            self.close(error.reason, str(error))
+            return
+        # the connection boundary: one client's trouble stays its own
+        self._broker.crashed(self, error)
+        self.close(Reason.UNSPECIFIED_ERROR, "internal error")
 
     def _take_rest(self, data: bytes) -> None:
         connection = self._connection
@@ -132,11 +122,8 @@ class Client(Intake):
             if refusal is not None:
                 raise refusal
             self._broker.connect(self, packet)
-        except Violation as violation:
-            self.close(violation.reason, str(violation))
-        except Exception as error:  # the connection boundary: one client's trouble stays its own
-            self._broker.crashed(self, error)
-            self.close(Reason.UNSPECIFIED_ERROR, "internal error")
+        except Exception as error:
+            self._failed(error)
         else:
             self.go_on(Pause.ACCESS)
         self._broker.received()

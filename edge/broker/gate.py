@@ -10,14 +10,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
 
 from .journal import Committer, Journal
 from .messages import Message
-
-
-class Waiter(Protocol):
-    def release(self, commit: int) -> None: ...
+from .plain import Held, OpenGate, Waiter, release_all
 
 
 class Promise:
@@ -32,27 +28,17 @@ class Promise:
         self._keep()
 
 
-class Held:
-    __slots__ = ("commit", "messages", "waiters")
-
-    def __init__(self, commit: int) -> None:
-        self.commit = commit
-        self.waiters: list[Waiter] = []
-        self.messages: list[Message] = []
-
-
-class Gate:
-    __slots__ = ("_committer", "_deliver", "_held", "_journal", "_passing", "open")
+class Gate(OpenGate):
+    __slots__ = ("_committer", "_deliver", "_held", "_journal", "_passing")
 
     def __init__(
         self, journal: Journal, committer: Committer, deliver: Callable[[Message], None]
     ) -> None:
+        super().__init__()
         self._journal = journal
         self._committer = committer
         self._deliver = deliver
         self._held: deque[Held] = deque()
-        # of the open commit, once somebody waits for it; the hot path reads it (holding.py)
-        self.open: Held | None = None
         self._passing: list[Message] = []
         journal.before_seal(self._sealing)
 
@@ -123,5 +109,4 @@ class Gate:
                 self.open = None
             for message in done.messages:
                 self._deliver(message)
-            for waiter in done.waiters:
-                waiter.release(done.commit)
+            release_all(done.waiters, done.commit)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from ...core.errors import Closed, Refused, Unavailable
 from ...core.record import TopicPartition
-from ..mqtt.connection import REASON_STRING_MAX, Run, State, forwarded
+from ..mqtt.connection import REASON_STRING_MAX, Run, forwarded
 from ..mqtt.packets import Acknowledgement, PacketType, Publish, Version
 from ..mqtt.properties import Properties
 from ..mqtt.reasons import Violation
 from .holding import Holding
 from .messages import Message
-from .plain import take_plain
 from .routing import Route, TopicRefused, refusal
 from .stored import headers_of, marked_with_client
 
@@ -21,42 +20,9 @@ RECEIPT = "hw.receipt"
 class Intake(Holding):
     __slots__ = ()
 
-    def _take_plain(self, data: bytes) -> int:
-        """What of `data` is plain (plain.py), and how far that goes; 0 where this client or its packets are not."""
-        session, connection = self._session, self._connection
-        if (
-            session is None
-            or session.no_local
-            or self.receipts
-            or connection.state is not State.OPEN
-            or connection.partial is not None
-        ):
-            return 0
-        broker, routes, doubts = self._broker, self._routes, session.doubts
-        assert routes is not None
-        if doubts is not None and doubts.carries:
-            return 0
-        acks: list[bytes] = []
-        position, taken = take_plain(
-            data,
-            connection.packet_bytes_max,
-            self.version is Version.V5,
-            routes.young,
-            broker.subscriptions.generation,
-            broker.round_ms or broker.look_at_clock(),
-            acks,
-            self._offer,
-            session.outbound.settle,
-            None if doubts is None else doubts.fresh,
-        )
-        if taken:
-            published = broker.tally.published
-            published[1] += len(acks)
-            published[0] += taken - len(acks)
-            if acks and doubts is not None:
-                broker.book.publishing(session)
-            self._hold(acks)
-        return position
+    def _published(self) -> None:
+        assert self._session is not None
+        self._broker.book.publishing(self._session)
 
     def _take_run(self, run: Run) -> None:
         broker = self._broker

@@ -1,7 +1,7 @@
 """A client's connection as the broker sees it: what gathers to be written, what stops it from being read, its end.
 
-The lowest of four layers of one object, each with a noun of its own: `Peer` (this file) writes, pauses and closes;
-`Holding` keeps acknowledgements for the disk; `Intake` takes publishes; `Client` speaks with transport and protocol.
+Layers of one object, each with a noun of its own: `Plain` takes what comes all day; `Peer` (this file) writes, pauses and
+closes; `Holding` keeps acknowledgements for the disk; `Intake` takes publishes; `Client` speaks with transport and protocol.
 """
 
 from __future__ import annotations
@@ -11,83 +11,60 @@ from typing import TYPE_CHECKING
 
 from ..mqtt.aliases import OutboundAliases
 from ..mqtt.connection import ServerConnection, State
-from ..mqtt.packets import Packet, Version, Will
+from ..mqtt.packets import Packet, Will
 from ..mqtt.reasons import Reason
-from .transport import Pause, Transport
+from .plain import Plain
+from .transport import Pause
 
 if TYPE_CHECKING:
     from .broker import Broker
     from .deadlines import Deadline
     from .listening.door import Visitor
-    from .routing import Routes
     from .sessions import Session
 
 
-class Peer:
+class Peer(Plain):
     __slots__ = (
-        "_broker",
-        "_connection",
         "_delivered",
         "_gathering",
         "_made_at",
-        "_out",
-        "_out_bytes",
-        "_paused",
-        "_routes",
-        "_session",
         "_unread",
-        "_written",
         "aliases",
         "deadline",
-        "heard_at",
-        "in_rounds",
         "keep_alive_s",
-        "receipts",
-        "receive_maximum",
         "send_bytes_max",
         "surplus",
-        "transport",
         "unacknowledged",
-        "version",
         "visitor",
         "will",
         "window",
         "writable",
     )
 
+    _broker: Broker
+
     def __init__(self, broker: Broker, visitor: Visitor | None = None) -> None:
         settings = broker.settings
         largest = settings.packet_bytes_max
         if visitor is not None and visitor.door.settings.packet_bytes_max:
             largest = min(largest, visitor.door.settings.packet_bytes_max)
-        self._broker = broker
-        self.visitor = visitor  # None: a part of this edge, through no door; no rules apply
-        self._connection = ServerConnection(
-            packet_bytes_max=largest, topic_alias_max=settings.topic_alias_max
+        super().__init__(
+            broker,
+            ServerConnection(packet_bytes_max=largest, topic_alias_max=settings.topic_alias_max),
+            settings.receive_maximum,
         )
-        self._session: Session | None = None
-        self._routes: Routes | None = None
-        self.transport: Transport | None = None
-        self.version = Version.V311
+        self.visitor = visitor  # None: a part of this edge, through no door; no rules apply
         self.will: Will | None = None
         self.window = settings.inflight_max
-        self.receive_maximum = settings.receive_maximum
         self.send_bytes_max = 0  # the largest packet it takes; 0: any
         self.aliases: OutboundAliases | None = None  # towards it
-        self.receipts = False  # it asked where its records lie
         self.surplus = False  # one too many: it will be told so
-        self.in_rounds = False  # the broker is told once for many of them
         self.writable = True
         self.keep_alive_s = 0.0
-        self.heard_at = broker.now
         self._made_at = broker.now
         self.deadline: Deadline | None = None  # of CONNECT, then of the next packet
-        self._paused = 0
         self._unread = 0
         self._gathering = 0  # the size of the unfinished packet, as last told
-        self._out: list[bytes] = []
-        self._out_bytes = 0
-        self._written = 0  # bytes given to the transport
         self._delivered: int | None = None  # as asked when the socket was about to be closed
         self.unacknowledged: Callable[[], int | None] | None = None
 

@@ -15,6 +15,7 @@ from ..mqtt.packets import RetainHandling, SubscriptionOptions
 from ..mqtt.topics import SHARED_PREFIX
 from .backlog import Delivery
 from .messages import Message
+from .plain import Changing
 
 if TYPE_CHECKING:
     from .groups import Group
@@ -82,19 +83,17 @@ _WHOLE = SubscriptionOptions(
 )
 
 
-class Subscriptions:
-    __slots__ = (
-        "_cache", "_cache_generation", "_make_group", "_root", "count", "generation", "is_guarded",
-    )  # fmt: skip
+class Subscriptions(Changing):
+    __slots__ = ("_cache", "_cache_generation", "_make_group", "_root", "count", "is_guarded")
 
     def __init__(self, make_group: Callable[[str, str, int], Group] | None = None) -> None:
         """`make_group(name, filter, generation)`; without it there are no shared subscriptions."""
+        super().__init__()
         self._make_group = make_group
         self._root = _Node()
         self._cache: dict[str, list[Target]] = {}
         self._cache_generation = 0
         self.count = 0
-        self.generation = 0
         self.is_guarded = False  # sessions have rights: what they may not read is not theirs
 
     def add(self, session: Session, options: SubscriptionOptions, identifier: int) -> bool:

@@ -7,19 +7,18 @@ from __future__ import annotations
 
 from collections import Counter
 
+from .plain import Counts
 
-class Tally:
+
+class Tally(Counts):
     __slots__ = (
         "accepted",
-        "acknowledged",
-        "bytes_received",
         "closed",
         "crashes",
         "delivered",
         "delivery_dropped",
         "early",
         "paused",
-        "published",
         "refused",
         "repeated",
         "replayed",
@@ -28,13 +27,10 @@ class Tally:
     )
 
     def __init__(self) -> None:
+        super().__init__()
         self.accepted = 0  # TCP connections
-        self.bytes_received = 0  # of payload-bearing reads
-        self.published = [0, 0, 0]  # PUBLISH packets taken into the journal, by QoS
-        self.acknowledged = 0  # PUBACK and PUBREC written after their commit
-        self.early = (
-            0  # … of which PUBACK that did not wait for it, by their stream's declared durability
-        )
+        # of `acknowledged`, PUBACKs that did not wait for their commit, by their stream's declared durability
+        self.early = 0
         self.repeated = 0  # publishes that were in the journal already and were not stored again
         self.rested = 0  # clients that waited after subscriptions that were costly to serve
         self.delivered = [0, 0, 0]  # PUBLISH packets to subscribers, by QoS

@@ -15,6 +15,7 @@ from headwater.core import leaves
 
 PURE = (
     "headwater.core._records_py",
+    "headwater.core.journal.files._opencommit_py",
     "headwater.edge.mqtt._scan_py",
     "headwater.edge.broker._plain_py",
     "headwater.edge.sockets._epoll_py",

@@ -29,11 +29,12 @@ from .appender import Counters
 from .early import EarlyRule
 from .frames import Note
 from .noted import notes_since
+from .opencommit import RECORD_OVERHEAD
 from .recovery import Recovery, RecoveryReport
 from .settings import FileJournalSettings
 from .shelf import Loss, OpenSegment, SegmentLost, Shelf
 from .volatile import VolatileWriter, make_writer
-from .writing import RECORD_OVERHEAD, Commit, Intake, PartitionWriter, seal_into
+from .writing import Commit, Intake, PartitionWriter, seal_into
 
 _READ_ATTEMPTS = 3
 # Segments that retention keeps free beyond the reserve, where it may: a fast publisher fills one while room is made.

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING
 from ...batch import encode_batch
 from ...record import Headers
 from .early import EarlyRule, EarlyWriter
+from .opencommit import RecordTuple
 from .reservations import Reserved
-from .writing import Intake, PartitionWriter, RecordTuple, record_bytes
+from .writing import Intake, PartitionWriter, record_bytes
 
 if TYPE_CHECKING:
     from ...record import TopicPartition

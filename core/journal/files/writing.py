@@ -1,7 +1,7 @@
 """Appending and sealing: from records in memory to frames without a place.
 
 `Intake`   the open commit: what was appended since the last seal, and whether more may be
-`PartitionWriter.append` is the broker's hot path: a tuple into a list and four counters
+`PartitionWriter`  one partition's records of it; both inherit what happens for each record (opencommit.py)
 `seal_into` encodes one batch per dirty partition and groups them into frames of bounded size
 
 Knows nothing of files; the appender gives frames their place.
@@ -17,40 +17,31 @@ from typing import TYPE_CHECKING, cast
 from ...batch import encode_batch
 from ...belief import NO_STAMP, Stamp
 from ...errors import Closed, Refused, Unavailable
-from ...record import GAPS_STREAM, THINNED_SUFFIX, Headers, TopicPartition
+from ...record import GAPS_STREAM, THINNED_SUFFIX, TopicPartition
 from ..reading import Position
 from .appender import Appender, PendingFrame, PlacedBatch
 from .frames import FRAME_HEADER_BYTES, batch_entry, note_entry, padded
+from .opencommit import HEADER_OVERHEAD, RECORD_OVERHEAD, Appending, OpenCommit, RecordTuple
 from .reservations import NOTE_RESERVED, Reservations, Reserved, encode_reservations
 
 if TYPE_CHECKING:
     from .early import EarlyWriter
 
-# What a record costs beyond its bytes: an upper bound of lengths and deltas in the batch, and the tuple in memory.
-RECORD_OVERHEAD = 48
-_HEADER_OVERHEAD = 10
 _BATCH_TIMES = struct.Struct(">qq")
 _BATCH_TIMES_POSITION = 27
 
-RecordTuple = tuple[int, bytes | None, bytes | None, Headers]
 
+class Intake(OpenCommit):
+    """The open commit."""
 
-class Intake:
-    """The open commit. `refusing` is checked by each append: why new records are not taken, or None."""
+    __slots__ = ("closed", "early", "notes", "patience_s", "renouncing", "stamp", "urgent")
 
-    __slots__ = (
-        *("bytes", "closed", "dirty", "early", "notes", "patience_s", "record_bytes_max"),
-        *("records", "refusing", "renouncing", "stamp", "urgent"),
-    )
+    dirty: list[PartitionWriter]  # type: ignore[assignment]  # only these append here
 
     def __init__(self, record_bytes_max: int) -> None:
-        self.record_bytes_max = record_bytes_max
-        self.dirty: list[PartitionWriter] = []
+        super().__init__(record_bytes_max)
         self.notes: list[tuple[int, bytes]] = []
         self.stamp = NO_STAMP  # of the clock, on each batch; it changes only while nothing is here
-        self.bytes = 0
-        self.records = 0
-        self.refusing: str | None = None
         self.closed = False
         self._opened()
         self.renouncing: list[PartitionWriter] = []
@@ -112,51 +103,23 @@ class Commit:
         self._appender.counters.records += self.records
 
 
-class PartitionWriter:
+class PartitionWriter(Appending):
     """One partition: where it starts, ends, and the records waiting for the next seal."""
 
-    __slots__ = ("_exempt", "_intake", "_records", "end", "next_offset", "partition", "start")
+    __slots__ = ("_exempt", "end", "partition", "start")
+
+    _intake: Intake
 
     early = False
     passed = False
     """Whether the record appended last may be acknowledged before its commit: never here (early.py)."""
 
     def __init__(self, intake: Intake, partition: TopicPartition, *, start: int, end: int) -> None:
+        super().__init__(intake, end)
         self.partition = partition
         self.start = start
         self.end = end
-        self.next_offset = end
-        self._intake = intake
-        self._records: list[RecordTuple] = []
         self._exempt = partition.topic == GAPS_STREAM or partition.topic.endswith(THINNED_SUFFIX)
-
-    def append(
-        self, timestamp: int, key: bytes | None, value: bytes | None, headers: Headers = ()
-    ) -> int:
-        """The record's offset; durable when `journal.open_commit`, read before or just after, is.
-
-        Raises Refused (too large), Unavailable (the journal is full and may not drop), Closed.
-        """
-        size = RECORD_OVERHEAD
-        if value is not None:
-            size += len(value)
-        if key is not None:
-            size += len(key)
-        if headers:
-            for name, content in headers:
-                size += len(name.encode()) + len(content or b"") + _HEADER_OVERHEAD
-        intake = self._intake
-        if size > intake.record_bytes_max or intake.refusing is not None:
-            self._check(size)
-        records = self._records
-        if not records:
-            intake.dirty.append(self)
-        records.append((timestamp, key, value, headers))
-        intake.bytes += size
-        intake.records += 1
-        offset = self.next_offset
-        self.next_offset = offset + 1
-        return offset
 
     def _check(self, size: int) -> None:
         intake = self._intake
@@ -291,7 +254,7 @@ def record_bytes(record: RecordTuple) -> int:
     """An upper bound of what a record takes, as `PartitionWriter.append` counts it."""
     size = RECORD_OVERHEAD + len(record[1] or b"") + len(record[2] or b"")
     for name, content in record[3]:
-        size += len(name.encode()) + len(content or b"") + _HEADER_OVERHEAD
+        size += len(name.encode()) + len(content or b"") + HEADER_OVERHEAD
     return size
 
 
