@@ -326,7 +326,8 @@ class Appender:
     @property
     def wants_spare(self) -> bool:
         """Whether `prepare` would do anything; a look that costs no thread change."""
-        return self._is_unrecorded or (self.recycling and len(self.spares) < self._settings.spares)
+        missing = len(self.spares) < self._settings.spares_prepared
+        return self._is_unrecorded or (self.recycling and missing)
 
     @property
     def _is_unrecorded(self) -> bool:

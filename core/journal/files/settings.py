@@ -43,9 +43,10 @@ class FileJournalSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
     beside the system on the smallest card still sold (16 GB)."""
     segment_bytes: ByteSize = ByteSize(4 * MIB)
     """About an erase block of an SD card; small enough to scan at start, large enough that rolling costs nothing."""
-    spares: int = 2
-    """Zero-filled segments kept ready, so that a roll neither waits for 4 MiB of writing nor needs free space. Two:
-    one in use by the next roll, one for the gap records that must be written on a full disk."""
+    spares: int = 3
+    """Segments kept ready, so that a roll neither waits for 4 MiB of writing nor needs free space. Three: one for the next
+    roll, one for the gap records that must be written on a full disk, and a place for what retention gives back; that one
+    is never made of zeros, so that a log that has been filled once writes each byte to the card once."""
     recycle: str = "auto"
     """auto | always | never. auto overwrites recycled segments except on copy-on-write file systems (btrfs, zfs,
     bcachefs), where overwriting in place saves nothing and plain append is used."""
@@ -70,6 +71,12 @@ class FileJournalSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
     quarantine_max: int = 8
     """Damaged files kept aside for a person to look at; the oldest is deleted beyond this, so damage cannot fill
     the disk."""
+
+    @property
+    def spares_prepared(self) -> int:
+        """So many are made while the disk is idle. Were all, each roll would fill another file with zeros just before
+        retention gives one back that then has no place."""
+        return max(1, self.spares - 1)
 
     def __post_init__(self) -> None:
         segment = int(self.segment_bytes)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import random
 
-from headwater.core.journal.files import StreamRetention
+import msgspec
+
+from headwater.core.journal.files import FileJournalSettings, StreamRetention
 from headwater.core.journal.files.frames import (
     batch_entry,
     body_is_whole,
@@ -15,7 +17,7 @@ from headwater.core.journal.files.retention import carry_out, plan
 from headwater.core.journal.files.scan import scan
 from headwater.core.record import TopicPartition
 from headwater.core.units import ByteSize
-from tests.core.journal_files.oracle import DIRECTORY, contents, open_journal
+from tests.core.journal_files.oracle import DIRECTORY, SMALL, contents, open_journal
 from tests.core.journal_files.test_damage import put
 from tests.sim.disk import SimCrash, SimDisk
 
@@ -134,6 +136,31 @@ def test_a_crash_between_retiring_a_file_and_reusing_it_sets_nothing_aside() -> 
         for sequence in list(journal.shelf.sequences):
             journal.shelf.footer(sequence)  # each file under a segment's name is that segment
     assert crashes > 100
+
+
+def test_once_full_the_log_is_overwritten_and_nothing_is_filled_with_zeros_again() -> None:
+    """What a card wears by for years: with spares prepared before the oldest segment was given back, each roll zero-filled
+    another file, and the bytes that reached the device were twice the log's."""
+    settings = msgspec.structs.replace(SMALL, spares=FileJournalSettings().spares)
+    journal = open_journal(SimDisk(random.Random(0)), settings=settings)
+    appender = journal.appender
+    rules = {"a": StreamRetention(bytes_max=ByteSize(1024))}
+
+    def live(rolls: int) -> int:
+        """As the rim does: a commit, what is missing is prepared while idle, retention comes later. Bytes written."""
+        before, end = appender.counters.bytes_written, appender.counters.segments_sealed + rolls
+        while appender.counters.segments_sealed < end:
+            put(journal, A, size=15000)
+            while appender.prepare():
+                pass
+            if appender.position > int(journal.settings.segment_bytes) // 2:
+                carry_out(journal, plan(journal, 0, rules=rules, sent=None))
+        return appender.counters.bytes_written - before
+
+    live(4)
+    recycled = appender.counters.segments_recycled
+    assert live(10) <= 10.5 * int(journal.settings.segment_bytes)
+    assert appender.counters.segments_recycled == recycled + 10
 
 
 def test_copy_on_write_file_systems_get_plain_append() -> None:

@@ -195,7 +195,7 @@ def test_notes_come_back_from_the_checkpoint_on() -> None:
 def test_settings_that_cannot_work_together_are_refused() -> None:
     with pytest.raises(Refused, match="multiple of 4KiB"):
         FileJournalSettings(segment_bytes=ByteSize(5000))
-    with pytest.raises(Refused, match="at least 8 segments"):
+    with pytest.raises(Refused, match="at least 9 segments"):
         FileJournalSettings(bytes_max=ByteSize(1024))
     with pytest.raises(Refused, match="half of segment_bytes"):
         FileJournalSettings(record_bytes_max=ByteSize(3 * 1024 * KIB))
