@@ -114,9 +114,10 @@ def written(found: Sequence[Written]) -> str:
     lines = [
         "## Bytes that reach the device",
         "",
-        f"{RATE} readings of 100 B a second from ten sensors, QoS 1; the block device's own count; what an idle device",
-        "takes in that time is subtracted. Mosquitto writes its store at exit, NATS syncs every two minutes unless told",
-        "`always`: what they have not written yet they would lose.",
+        f"{RATE} readings of 100 B a second from ten sensors, QoS 1, on an ext4 of their own: the block device's count,",
+        "the file system's journal included, after a `sync` at the end. Mosquitto writes its store at exit, NATS syncs",
+        "every two minutes unless told `always`: what Mosquitto has not written by then is not counted, and would be lost.",
+        "Headwater's log has been filled before: until then each segment is zero-filled first, twice the bytes, once.",
         "",
         "| | readings | bytes to the device per payload byte |",
         "|---|--:|--:|",
