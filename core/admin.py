@@ -5,7 +5,8 @@
   /metrics  Prometheus text
   /status   JSON for people's tools, where the daemon has it
 
-Knows nothing else of HTTP: one request a connection, GET and HEAD only, a bounded head, a deadline. Loopback by default.
+Knows nothing else of HTTP: one request a connection, GET and HEAD only, a bounded head, a deadline for all of it, and few
+connections at once: the daemon's descriptors and memory are for its work. Loopback by default.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from .errors import Refused
 # A probe's request is a few hundred bytes; browsers send up to about 4 KiB of cookies and hints.
 HEAD_BYTES_MAX = 8192
 REQUEST_SECONDS_MAX = 10.0
+# A scraper, a probe, a person and their retries; beyond it a connection is closed unread.
+CONNECTIONS_MAX = 32
 _TEXT = "text/plain; charset=utf-8"
 
 Readiness = Callable[[], list[str]]
@@ -46,6 +49,7 @@ class AdminServer:
         self._readiness = readiness
         self._status = status
         self._server: asyncio.Server | None = None
+        self.connections = 0
 
     @property
     def port(self) -> int:
@@ -73,15 +77,21 @@ class AdminServer:
             await self._server.wait_closed()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.connections >= CONNECTIONS_MAX:
+            writer.transport.abort()
+            return
+        self.connections += 1
         try:
             async with asyncio.timeout(REQUEST_SECONDS_MAX):
                 head = await reader.readuntil(b"\r\n\r\n")
                 writer.write(self._answer(head))
-                await writer.drain()
+                writer.close()
+                await writer.wait_closed()  # when the peer has taken it
         except (TimeoutError, OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             pass  # a probe that went away, or not a probe at all: its connection is all that ends
         finally:
-            writer.close()
+            self.connections -= 1
+            writer.transport.abort()
 
     def _answer(self, head: bytes) -> bytes:
         method, _, rest = head.partition(b" ")

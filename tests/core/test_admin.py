@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Callable
 
 import pytest
 from prometheus_client import CollectorRegistry, Counter
 
+from headwater.core import admin
 from headwater.core.address import optional_address, split_address
 from headwater.core.admin import AdminServer
 from headwater.core.errors import Refused
@@ -36,6 +39,12 @@ async def _answers(reasons: list[str], *requests: bytes) -> list[bytes]:
         await server.close()
 
 
+async def _until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
 def test_ready_healthy_and_metrics_are_served() -> None:
     ready, health, metrics = asyncio.run(
         _answers([], _get("/readyz"), _get("/healthz"), _get("/metrics?x=1"))
@@ -59,6 +68,57 @@ def test_other_paths_methods_and_noise_are_refused() -> None:
     assert lost.startswith(b"HTTP/1.1 404")
     assert posted.startswith(b"HTTP/1.1 405")
     assert noise == b""
+
+
+def test_who_only_holds_connections_open_takes_few_and_loses_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(admin, "CONNECTIONS_MAX", 3)
+    monkeypatch.setattr(admin, "REQUEST_SECONDS_MAX", 0.2)
+
+    async def scenario() -> None:
+        server = AdminServer("127.0.0.1", 0, registry=CollectorRegistry(), readiness=list)
+        await server.start()
+        holders = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(3)]
+        await _until(lambda: server.connections == 3)
+        answer = b""
+        with contextlib.suppress(ConnectionError):  # reset or closed: nothing is answered
+            answer = await _ask(server.port, _get("/healthz"))
+        assert answer == b""
+        for reader, writer in holders:
+            assert await reader.read() == b""
+            writer.close()
+        assert (await _ask(server.port, _get("/healthz"))).startswith(b"HTTP/1.1 200")
+        await server.close()
+
+    asyncio.run(scenario())
+
+
+def test_an_answer_that_nobody_takes_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admin, "REQUEST_SECONDS_MAX", 0.2)
+
+    async def scenario() -> None:
+        server = AdminServer(
+            "127.0.0.1",
+            0,
+            registry=CollectorRegistry(),
+            readiness=list,
+            status=lambda: bytes(16 << 20),
+        )
+        await server.start()
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port, limit=1024)
+        writer.write(_get("/status"))
+        await _until(lambda: server.connections == 1)
+        await _until(lambda: server.connections == 0)
+        taken = 0
+        with contextlib.suppress(ConnectionResetError):
+            while data := await reader.read(65_536):
+                taken += len(data)
+        assert taken < 16 << 20, "it was not kept for whoever comes back an hour later"
+        writer.close()
+        await server.close()
+
+    asyncio.run(scenario())
 
 
 def test_a_port_in_use_is_said_in_one_line() -> None:
