@@ -75,13 +75,11 @@ class Checker:
         self._asked[question] = [done]
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="passwords")
-        stranger = passwords.stranger
-        from .passwords import verified
 
         def verify() -> None:
             answer = False
             try:
-                answer = verified(line, stranger, password)
+                answer = passwords.verifies(line, password)
             finally:  # whatever happens to a thread, nobody waits for ever
                 self._post(lambda: self._answered(question, is_right=answer))
 

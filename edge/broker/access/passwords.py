@@ -8,7 +8,8 @@ Salts and hashes of Mosquitto are padded Base64, those of PHC unpadded. Mosquitt
 its file can be used unchanged; `passwd` replaces a user's line by an Argon2id one. Empty lines and # comments are allowed.
 
 Comparison takes the same time whatever differs. Whoever has no line is verified against a line of the same cost as
-the file's strongest (`stranger`), so that an answer's time does not tell which users there are.
+the file's strongest (`stranger`), and whoever is refused has cost the strongest of each kind in the file, so that an answer's
+time does not tell which users there are, nor which of them still have a weak line of Mosquitto's.
 Knows nothing of threads: a verification takes tens of milliseconds on purpose, see `checking.py`.
 """
 
@@ -19,7 +20,7 @@ import binascii
 import hashlib
 import hmac
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from ....core.errors import Misconfigured
@@ -159,38 +160,55 @@ def parse_passwords(text: str, *, source: str) -> dict[str, str]:
 class Passwords:
     """One reading of the file. Immutable: reloading makes another."""
 
-    __slots__ = ("_lines", "stranger")
+    __slots__ = ("_lines", "_strongest", "stranger")
 
     def __init__(self, lines: Mapping[str, str]) -> None:
         self._lines = dict(lines)
-        self.stranger = _like(lines.values())
+        hashes = [parse_hash(line) for line in lines.values()]
+        self._strongest = tuple(_strongest(hashes))
+        self.stranger = _like(self._strongest)
 
     def __len__(self) -> int:
         return len(self._lines)
 
     def line(self, user: str) -> str:
-        """The hash to verify against; of nobody where there is no such user, then `verified` says no."""
+        """The hash to verify against; of nobody where there is no such user, then `verifies` says no."""
         return self._lines.get(user, self.stranger)
 
+    def verifies(self, line: str, password: bytes) -> bool:
+        """Whether this is the password; slow. A refusal costs the same whosever the line is."""
+        own = parse_hash(line)
+        if own.matches(password) and line is not self.stranger:
+            return True
+        for strongest in self._strongest:
+            if type(strongest) is not type(own):
+                strongest.matches(password)
+            elif isinstance(own, Pbkdf2) and isinstance(strongest, Pbkdf2):
+                rest = strongest.iterations - own.iterations
+                if rest > 0:
+                    strongest._replace(iterations=rest).matches(password)
+        return False
 
-def verified(line: str, stranger: str, password: bytes) -> bool:
-    """Whether this is the password; slow. `stranger` costs the same and is nobody's."""
-    return parse_hash(line).matches(password) and line is not stranger
 
-
-def _like(lines: Iterable[str]) -> str:
-    """A hash of nothing, as costly as the file's most costly: a stranger must take as long as a user."""
-    hashes = [parse_hash(line) for line in lines]
+def _strongest(hashes: Sequence[Hash]) -> Iterator[Hash]:
+    """Of each kind in the file; Argon2id first."""
     argons = [each for each in hashes if isinstance(each, Argon2)]
-    nobody = base64.b64encode(bytes(64)).decode()
-    if argons or not hashes:
-        most = max(argons, key=lambda each: each.memory_kib * each.time, default=None)
-        memory, time, lanes = (
-            (most.memory_kib, most.time, most.lanes)
-            if most
-            else (ARGON_MEMORY_KIB, ARGON_TIME, ARGON_LANES)
-        )
-        return f"$argon2id$v=19$m={memory},t={time},p={lanes}${'A' * 22}${'A' * 43}"
-    iterations = max(each.iterations for each in hashes if isinstance(each, Pbkdf2))
-    salt = base64.b64encode(bytes(12)).decode()
-    return f"$7${iterations}${salt}${nobody}" if iterations else f"$6${salt}${nobody}"
+    if argons:
+        yield max(argons, key=lambda each: each.memory_kib * each.time)
+    others = [each for each in hashes if isinstance(each, Pbkdf2)]
+    if others:
+        yield max(others, key=lambda each: each.iterations)
+
+
+def _like(strongest: Sequence[Hash]) -> str:
+    """A hash of nothing, as costly as the file's most costly: a stranger must take as long as a user."""
+    match strongest:
+        case [Pbkdf2(iterations=iterations)]:
+            salt = base64.b64encode(bytes(12)).decode()
+            nobody = base64.b64encode(bytes(64)).decode()
+            return f"$7${iterations}${salt}${nobody}" if iterations else f"$6${salt}${nobody}"
+        case [Argon2(memory_kib=memory, time=time, lanes=lanes), *_]:
+            pass
+        case _:
+            memory, time, lanes = ARGON_MEMORY_KIB, ARGON_TIME, ARGON_LANES
+    return f"$argon2id$v=19$m={memory},t={time},p={lanes}${'A' * 22}${'A' * 43}"

@@ -15,11 +15,11 @@ from headwater.edge.broker.access.checking import Busy, Checker
 from headwater.edge.broker.access.passwords import (
     Argon2,
     Passwords,
+    Pbkdf2,
     check_user,
     make_hash,
     parse_hash,
     parse_passwords,
-    verified,
 )
 
 # cheap, so that the tests are: the parameters stand in the line
@@ -102,8 +102,40 @@ def test_a_stranger_costs_as_much_as_a_user_and_never_gets_in(kind: Callable[[by
     mine, strange = parse_hash(passwords.line("kitchen")), parse_hash(passwords.line("nobody"))
     assert type(mine) is type(strange)
     assert mine[1:3] == strange[1:3] or not isinstance(mine, Argon2)
-    assert not verified(passwords.line("nobody"), passwords.stranger, b"")
-    assert verified(passwords.line("kitchen"), passwords.stranger, b"x")
+    assert not passwords.verifies(passwords.line("nobody"), b"")
+    assert passwords.verifies(passwords.line("kitchen"), b"x")
+
+
+def test_in_a_file_of_several_kinds_every_refusal_costs_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    users = {"new": argon2(b"x"), "old": pbkdf2(b"x"), "strong": pbkdf2(b"x", 500), "oldest": sha512(b"x")}  # fmt: skip
+    passwords = Passwords(users)
+    spent = {"argon2": 0, "pbkdf2": 0}
+    for kind in (Argon2, Pbkdf2):
+        _counting(monkeypatch, kind, spent)
+    costs = []
+    for user in (*users, "nobody"):
+        assert not passwords.verifies(passwords.line(user), b"wrong")
+        costs.append(dict(spent))
+        spent.update(argon2=0, pbkdf2=0)
+    assert costs == [{"argon2": 1, "pbkdf2": 500}] * 5
+    for user in users:
+        assert passwords.verifies(passwords.line(user), b"x")
+
+
+def _counting(
+    monkeypatch: pytest.MonkeyPatch, kind: type[Argon2 | Pbkdf2], spent: dict[str, int]
+) -> None:
+    real = kind.matches
+
+    def matches(self: Argon2 | Pbkdf2, password: bytes) -> bool:
+        spent["pbkdf2" if isinstance(self, Pbkdf2) else "argon2"] += (
+            self.iterations if isinstance(self, Pbkdf2) else 1
+        )
+        return real(self, password)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(kind, "matches", matches)
 
 
 class Waiting:
