@@ -159,10 +159,14 @@ def _check_tls(tls: TlsSettings, key: str) -> None:
 
 
 def _check_who(listener: ListenerSettings, key: str, *, has_passwords: bool) -> None:
-    by_certificate = listener.tls is not None and (
-        listener.tls.user_from != "none" or listener.tls.require_client_certificate
-    )
+    # a certificate that names nobody opens the handshake and no more: who it was still has to be said
+    by_certificate = listener.tls is not None and listener.tls.user_from != "none"
     if not has_passwords and not by_certificate and not listener.takes_anonymous:
+        if listener.tls is not None and listener.tls.require_client_certificate:
+            raise Misconfigured(
+                f"{key}: nobody could connect: say tls.user_from, so that the certificate names the "
+                "user, or anonymous = true for everybody who has one"
+            )
         raise Misconfigured(
             f"{key} can be reached by other machines, and nobody could connect: set "
             "edge.access.password_file, or client certificates, or anonymous = true for anybody"

@@ -86,6 +86,14 @@ def test_a_certificate_that_names_its_user_is_enough() -> None:
     check(ListenerSettings(address=EVERYWHERE, tls=tls))
 
 
+def test_a_certificate_that_names_nobody_is_not_enough() -> None:
+    tls = TlsSettings(certificate="c", client_ca="ca", require_client_certificate=True)
+    with pytest.raises(Misconfigured, match="user_from"):
+        check(ListenerSettings(address=EVERYWHERE, tls=tls))
+    check(ListenerSettings(address=EVERYWHERE, tls=tls, anonymous=True))
+    check(ListenerSettings(address=EVERYWHERE, tls=tls), has_passwords=True)
+
+
 def test_the_simple_listener_obeys_the_same_rules() -> None:
     with pytest.raises(Misconfigured, match="nobody could connect"):
         EdgeSettings(mqtt=EVERYWHERE).check()
