@@ -191,6 +191,12 @@ class StreamTable:
             names = [settings.name for settings in declared]
             twice = next(name for name in names if names.count(name) > 1)
             raise Misconfigured(f"edge.streams: {twice!r} is declared twice")
+        for stream in self.streams.values():
+            if not stream.filters and stream.name != default:
+                raise Misconfigured(
+                    f"edge.streams {stream.name!r}: filters are needed, or no message would ever go there "
+                    f"(edge.default_stream is {default!r})"
+                )
         if default not in self.streams:
             self.streams[default] = Stream(StreamSettings(name=default))
         self._default = self.streams[default]

@@ -79,6 +79,12 @@ def test_the_same_name_twice_is_misconfigured() -> None:
         StreamTable((StreamSettings(name="s"), StreamSettings(name="s")))
 
 
+def test_a_stream_that_nothing_could_reach_is_refused() -> None:
+    with pytest.raises(Misconfigured, match="filters"):
+        StreamTable((StreamSettings(name="s"),))
+    StreamTable((StreamSettings(name="s"),), default="s")
+
+
 @given(st.text(min_size=1, max_size=30), st.integers(1, 16))
 def test_what_shares_a_key_shares_a_partition_and_every_partition_is_legal(
     topic: str, partitions: int
