@@ -82,6 +82,7 @@ def load(
     for key, value in flags.items():
         if value is not None:
             _put(tree, origins, key, value, f"flag --{key.replace('_', '-')}")
+    _refuse_nul(tree, section, origins)
     try:
         with located(section, origins):
             value = msgspec.convert(tree, type=kind, strict=False, dec_hook=_decode_unit)
@@ -222,6 +223,24 @@ def _put(tree: Tree, origins: dict[str, str], key: str, value: object, origin: s
     origins[key] = origin
 
 
+def _refuse_nul(tree: Tree, section: str, origins: Mapping[str, str]) -> None:
+    """No path, name or address has one, and whoever gets it from us would stumble."""
+    for key, origin in origins.items():
+        value: object = tree
+        for name in key.split("."):
+            value = value.get(name) if isinstance(value, dict) else None
+        if any("\0" in text for text in _texts(value)):
+            raise Misconfigured(f"{origin}: {section}.{key}: there is a NUL character in it")
+
+
+def _texts(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _texts(each)
+
+
 def _decode_unit(kind: type, value: object) -> object:
     try:
         if kind is ByteSize and isinstance(value, str | int):
@@ -232,6 +251,8 @@ def _decode_unit(kind: type, value: object) -> object:
             return Duration.parse(value)
     except Refused as error:
         raise ValueError(str(error)) from None
+    if kind is Secret:  # a password of digits alone is still one
+        raise ValueError("expected text in quotes (its value is not shown)")
     raise ValueError(f"expected a {kind.__name__}, got {value!r}")
 
 
@@ -258,6 +279,8 @@ def _explain(
         return Misconfigured(f"{_origin(key, origins)}: unknown key {section}.{key}{hint}")
     key = re.sub(r"\[[^]]*\]", "", path)
     reason += _choices(kind, key, reason)
+    if reason == "Expected `array`, got `object`":
+        reason += f": one entry of many is written [[{section}.{path}]]"
     return Misconfigured(f"{_origin(key, origins)}: {section}.{path or '*'}: {reason}")
 
 

@@ -1,6 +1,7 @@
 """Sizes and durations as people write them: the only parser of "64MiB" and "250ms".
 
-Settings are written with a unit and carried as `ByteSize` (an int, bytes) and `Duration` (a float, seconds).
+Settings are written with a unit and carried as `ByteSize` (an int, bytes) and `Duration` (a float, seconds). What `parse`
+lets in is a quantity that every user of it can bear: no truth value, no NaN, nothing negative, nothing without end.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ _TIME_UNITS = {
     "d": 86400.0,
     "y": 365.25 * 86400.0,
 }
+# What a 64-bit file offset can say; and what a timer of the kernel and a date can.
+BYTES_MAX = 2**63 - 1
+SECONDS_MAX = 1000 * _TIME_UNITS["y"]
 _QUANTITY = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*\Z")
 
 
@@ -37,12 +41,18 @@ class ByteSize(int):
 
     @classmethod
     def parse(cls, text: str | int) -> ByteSize:
-        if isinstance(text, int):
-            return cls(text)
-        match = _QUANTITY.match(text)
-        if match is None or (unit := _SIZE_UNITS.get(match[2].lower())) is None:
-            raise Refused(f"{text!r} is not a size such as 512KiB, 64MiB or 2GB")
-        return cls(round(float(match[1]) * unit))
+        if isinstance(text, str):
+            match = _QUANTITY.match(text)
+            if match is None or (unit := _SIZE_UNITS.get(match[2].lower())) is None:
+                raise Refused(f"{text!r} is not a size such as 512KiB, 64MiB or 2GB")
+            number = float(match[1]) * unit
+        elif isinstance(text, bool):
+            raise Refused("true and false are not sizes such as 512KiB, 64MiB or 2GB")
+        else:
+            number = text
+        if not 0 <= number <= BYTES_MAX:
+            raise Refused(f"{text} is not a size from 0B to 8388607TiB")
+        return cls(round(number))
 
     def __str__(self) -> str:
         for unit, name in ((GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB")):
@@ -56,12 +66,18 @@ class Duration(float):
 
     @classmethod
     def parse(cls, text: str | float) -> Duration:
-        if isinstance(text, int | float):
-            return cls(text)
-        match = _QUANTITY.match(text)
-        if match is None or (unit := _TIME_UNITS.get(match[2].lower())) is None:
-            raise Refused(f"{text!r} is not a duration such as 250ms, 10s, 5m, 12h, 7d or 5y")
-        return cls(float(match[1]) * unit)
+        if isinstance(text, str):
+            match = _QUANTITY.match(text)
+            if match is None or (unit := _TIME_UNITS.get(match[2].lower())) is None:
+                raise Refused(f"{text!r} is not a duration such as 250ms, 10s, 5m, 12h, 7d or 5y")
+            seconds = float(match[1]) * unit
+        elif isinstance(text, bool):
+            raise Refused("true and false are not durations such as 250ms, 10s, 5m, 12h, 7d or 5y")
+        else:
+            seconds = text
+        if not 0 <= seconds <= SECONDS_MAX:  # NaN is neither
+            raise Refused(f"{text} is not a duration from 0s to 1000y")
+        return cls(seconds)
 
     def __str__(self) -> str:
         seconds = float(self)

@@ -75,7 +75,11 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
                 check_name(self.name, what="edge name")
             except Refused as error:
                 raise Misconfigured(f"edge.name: {error}") from None
+        if not self.data_dir:
+            raise Misconfigured("edge.data_dir must name a directory; . is the current one")
         self.mqtt_limits.check()
+        self.connections.check()
+        self.time.check()
         self.wear.check()
         self.sources.check()
         if self.bootstrap:

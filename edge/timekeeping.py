@@ -22,7 +22,7 @@ from ..core.anchor import TIME_PARTITION, Anchor, AnchorReason, trust_name
 from ..core.batch import decode_batch
 from ..core.belief import BOOT_ID_BYTES
 from ..core.clock import Clock
-from ..core.errors import Corrupt, HeadwaterError
+from ..core.errors import Corrupt, HeadwaterError, Misconfigured
 from ..core.journal.files.journal import FileJournal
 from ..core.timekeeper import RELEASED_MS, Timekeeper
 from ..core.units import MIB, Duration
@@ -41,6 +41,11 @@ class TimeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """How often an anchor is written though nothing happened: what a crash leaves unsaid of a boot."""
     floor_from_log: bool = True
     """It cannot be earlier than what the log holds. False: once a wrong clock has put times of the future into it."""
+
+    def check(self) -> None:
+        """Each anchor is a commit of its own where nothing else is written. Raises Misconfigured."""
+        if self.anchor_interval < 1:
+            raise Misconfigured("edge.time.anchor_interval must be at least 1s")
 
 
 class Requests(Protocol):

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import structlog
 
-from ..core.errors import HeadwaterError
+from ..core.errors import HeadwaterError, Misconfigured
 from ..core.record import TopicPartition
 from ..core.units import Duration
 from .broker.client import Client
@@ -51,6 +51,11 @@ class VisitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """How long events gather before they are written: one commit at most for each, and none while nothing happens."""
     records_max: int = 50
     """Events of one interval written one by one, about 250 bytes each; beyond it they are counted by kind."""
+
+    def check(self) -> None:
+        """Raises Misconfigured."""
+        if self.records_max < 0:
+            raise Misconfigured("edge.connections.records_max must be at least 0")
 
 
 class Visit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -86,11 +86,22 @@ class MqttSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
                 raise Misconfigured(f"edge.mqtt_limits.{name} must be at most 65535")
         for name in (
             "receive_maximum", "inflight_max", "connections_max", "replay_reads_max", "gather_memory_max",
+            "subscriptions_max", "filter_levels_max", "sessions_max", "inflight_bytes_max", "burst_messages_max",
+            "burst_bytes_max", "replay_memory_max", "replay_read_bytes", "write_buffer_max", "checkpoint_bytes",
         ):  # fmt: skip
             if getattr(self, name) < 1:
                 raise Misconfigured(f"edge.mqtt_limits.{name} must be at least 1")
-        if self.refusals_max < 0:
-            raise Misconfigured("edge.mqtt_limits.refusals_max must be at least 0")
+        for name in ("refusals_max", "retained_messages_max"):
+            if getattr(self, name) < 0:
+                raise Misconfigured(f"edge.mqtt_limits.{name} must be at least 0")
+        for name in (
+            "connect_timeout",
+            "progress_interval",
+            "evidence_quiet",
+            "checkpoint_interval",
+        ):
+            if getattr(self, name) <= 0:
+                raise Misconfigured(f"edge.mqtt_limits.{name} must be above 0s")
         if len(self.response_information.encode()) > 1024 or "\0" in self.response_information:
             raise Misconfigured("edge.mqtt_limits.response_information must be at most 1024 bytes")
         if not 128 <= self.packet_bytes_max <= 256 * MIB:

@@ -64,6 +64,10 @@ class ShapingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
             raise Misconfigured("edge.uplink_options.shaping.reserve must be 0 to 1")
         if self.burst < 2 * KIB:
             raise Misconfigured("edge.uplink_options.shaping.burst must be 2 KiB or more")
+        if not (0 <= self.reserve_priority <= 10 and 0 <= self.window_priority <= 10):
+            raise Misconfigured(
+                "edge.uplink_options.shaping.reserve_priority and window_priority must be 0 to 10 (10: no stream)"
+            )
         if self.latency <= 0:
             raise Misconfigured("edge.uplink_options.shaping.latency must be above 0")
 

@@ -9,6 +9,9 @@ from ...core.kafka.credentials import SaslSettings, TlsSettings
 from ...core.units import KIB, MIB, ByteSize, Duration
 from .limits import ShapingSettings
 
+# zstd's own; below -7 it only gets faster by compressing nothing.
+COMPRESSION_LEVELS = (-7, 22)
+
 
 class UplinkSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     batch_bytes_max: ByteSize = ByteSize(500_000)
@@ -110,6 +113,20 @@ class UplinkSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             raise Misconfigured(
                 "edge.uplink_options.batch_records_max, requests_in_flight and scan_partitions_min are at least 1"
             )
+
+        for name in ("request_timeout", "backoff_first", "backoff_max", "keepalive"):
+            if getattr(self, name) <= 0:
+                raise Misconfigured(f"edge.uplink_options.{name} must be above 0s")
+        if not 0 <= self.linger_priority <= 10:
+            raise Misconfigured(
+                "edge.uplink_options.linger_priority must be 0 to 10 (10: no stream)"
+            )
+        if self.partitions < 0 or self.replication_factor < -1 or self.replication_factor == 0:
+            raise Misconfigured(
+                "edge.uplink_options.partitions is at least 0, replication_factor 1 or more, or -1"
+            )
+        if not COMPRESSION_LEVELS[0] <= self.compression_level <= COMPRESSION_LEVELS[1]:
+            raise Misconfigured("edge.uplink_options.compression_level must be -7 to 22")
 
     @property
     def linger_longest(self) -> float:

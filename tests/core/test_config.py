@@ -9,6 +9,7 @@ import pytest
 
 from headwater.core.config import fields, literal, load, value_of
 from headwater.core.errors import Misconfigured
+from headwater.core.secret import Secret
 from headwater.core.units import ByteSize, Duration
 
 
@@ -29,6 +30,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """What this edge is called."""
 
     sink: bool = True
+    password: Secret = Secret("")
     log: Log = Log()
     streams: tuple[Stream, ...] = ()
 
@@ -83,6 +85,12 @@ def test_environment_values_become_numbers_booleans_and_tables(tmp_path: Path) -
         ("[egde]\n", ["headwater.toml", "[egde]", "nearest: edge"]),
         ("[edge\n", ["headwater.toml", "not valid TOML"]),
         ("[edge]\nlog = 3\n", ["headwater.toml", "edge.log"]),
+        ("[edge.log]\ncommit_floor = -1\n", ["headwater.toml", "edge.log.commit_floor", "0s"]),
+        ("[edge.log]\ncommit_floor = nan\n", ["headwater.toml", "edge.log.commit_floor", "0s"]),
+        ("[edge.log]\nbytes_max = true\n", ["headwater.toml", "edge.log.bytes_max", "64MiB"]),
+        ('[edge]\nname = "a\\u0000b"\n', ["headwater.toml", "edge.name", "NUL"]),
+        ('[[edge.streams]]\nname = "\\u0000"\n', ["headwater.toml", "edge.streams", "NUL"]),
+        ('[edge.streams]\nname = "a"\n', ["headwater.toml", "[[edge.streams]]"]),
     ],
 )
 def test_a_mistake_names_file_key_and_nearest_key(
@@ -92,6 +100,15 @@ def test_a_mistake_names_file_key_and_nearest_key(
         _load(tmp_path, text)
     for part in said:
         assert part in str(caught.value)
+
+
+def test_a_mistake_about_a_secret_does_not_tell_it(tmp_path: Path) -> None:
+    with pytest.raises(Misconfigured, match="edge.password") as caught:
+        _load(tmp_path, "[edge]\npassword = 27182818\n")
+    assert "27182818" not in str(caught.value)
+    with pytest.raises(Misconfigured, match="HEADWATER_EDGE__PASSWORD") as caught:
+        _load(tmp_path, None, {"HEADWATER_EDGE__PASSWORD": "[27182818]"})
+    assert "27182818" not in str(caught.value)
 
 
 def test_a_mistake_in_the_environment_names_the_variable(tmp_path: Path) -> None:
@@ -106,7 +123,7 @@ def test_a_missing_file_is_said(tmp_path: Path) -> None:
 
 def test_every_setting_is_listed_with_type_default_and_documentation() -> None:
     listed = {field.key: field for field in fields(Settings)}
-    assert list(listed) == ["name", "sink", "log.bytes_max", "log.commit_floor", "streams"]
+    assert list(listed) == ["name", "sink", "password", "log.bytes_max", "log.commit_floor", "streams"]
     assert listed["log.bytes_max"].doc == "How much the log may hold."
     assert literal(listed["log.bytes_max"].default) == '"1KiB"'
     assert value_of(Settings(), "log.bytes_max") == 1024

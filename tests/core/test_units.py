@@ -32,6 +32,22 @@ def test_what_is_neither_is_refused_with_an_example(text: str) -> None:
         ByteSize.parse(text + "x")
 
 
+@pytest.mark.parametrize("number", [-1, True, 2**63, float("nan"), float("inf"), -0.5])
+def test_what_no_timer_and_no_disk_can_bear_is_refused(number: float) -> None:
+    with pytest.raises(Refused, match="duration"):
+        Duration.parse(number)
+    with pytest.raises(Refused, match="size"):
+        ByteSize.parse(number)  # type: ignore[arg-type]
+
+
+def test_the_largest_quantities_are_bounded_with_a_unit_too() -> None:
+    assert Duration.parse("1000y") > 0
+    with pytest.raises(Refused, match="1000y"):
+        Duration.parse("1001y")
+    with pytest.raises(Refused, match="TiB"):
+        ByteSize.parse("8388608TiB")
+
+
 @pytest.mark.parametrize("size", [0, 1, 1023, 1024, 3 << 20, 5 << 30])
 def test_a_size_prints_as_it_can_be_read(size: int) -> None:
     assert ByteSize.parse(str(ByteSize(size))) == size

@@ -10,6 +10,8 @@ from ...errors import Misconfigured
 from ...units import KIB, MIB, ByteSize, Duration
 
 BLOCK_BYTES = 4096
+# Clients give up on an acknowledgement within some tens of seconds.
+COMMIT_INTERVAL_MAX_S = 60.0
 
 
 class WhenFull(enum.StrEnum):
@@ -99,6 +101,10 @@ class FileJournalSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
         if self.spares < 1 or self.index_cache < 2 or self.map_cache < 1 or self.quarantine_max < 1:
             raise Misconfigured(
                 "journal.spares, map_cache and quarantine_max must be 1 or more, index_cache 2"
+            )
+        if not 0 <= self.commit_interval <= COMMIT_INTERVAL_MAX_S or self.stall_pause <= 0:
+            raise Misconfigured(
+                "journal.commit_interval must be 0s to 1m, as long as clients wait; stall_pause above 0s"
             )
         if min(self.pending_bytes_max, self.record_bytes_max, self.commit_bytes_max) < KIB:
             raise Misconfigured(
