@@ -1,7 +1,8 @@
 """Logging, set up once at the rim: JSON lines unless a person is watching.
 
 An event is a short constant phrase in lower case; facts are keys with units. Nothing above debug is logged per message,
-a state is logged when it changes, and payloads are never logged.
+a state is logged when it changes, and payloads are never logged. Names that clients gave themselves are: a terminal never
+gets a control character of theirs, which could paint over other lines or worse (JSON escapes them anyhow).
 """
 
 from __future__ import annotations
@@ -40,6 +41,15 @@ def _drop_below(
     return event
 
 
+def _printable(
+    _logger: object, _method: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    for key, value in event.items():
+        if isinstance(value, str) and not value.isprintable():
+            event[key] = value.encode("unicode_escape").decode("ascii")
+    return event
+
+
 def configure(*, level: str = "info") -> None:
     set_level(level)
     out = sys.stderr
@@ -55,6 +65,7 @@ def configure(*, level: str = "info") -> None:
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
+            *((_printable,) if interactive else ()),
             structlog.processors.format_exc_info,
             renderer,
         ],

@@ -134,6 +134,9 @@ def _told(error: Exception) -> str:
     """A few words of our own or OpenSSL's, no data: they become the label of a metric."""
     if isinstance(error, TimeoutError) or "longer than" in str(error):  # asyncio's and uvloop's way
         return "no handshake in time"
+    # why a certificate is not believed: expired, revoked, of another authority
+    if verdict := getattr(error, "verify_message", None):
+        return f"client certificate: {verdict}"
     reason = getattr(error, "reason", None)
     return str(reason).lower().replace("_", " ") if reason else "handshake broken off"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import ssl
 from pathlib import Path
 
@@ -102,6 +103,29 @@ def test_a_client_certificate_names_the_user(authority: Authority, tmp_path: Pat
                 assert ack.reason == allowed
                 bare.close()
                 await until(lambda: not served.broker.clients)
+
+    run(scenario)
+
+
+def test_why_a_client_certificate_was_not_believed_is_said(
+    authority: Authority, tmp_path: Path
+) -> None:
+    expired = authority.client(None)
+    long_ago = dt.datetime(2020, 1, 1)  # noqa: DTZ001 - trustme's are without a zone
+    authority.ca.issue_cert("k", not_before=long_ago, not_after=long_ago).configure_cert(expired)
+    foreign = authority.client(None)
+    Authority(tmp_path).ca.issue_cert("k").configure_cert(foreign)
+
+    async def scenario() -> None:
+        settings = listener(authority, client_ca=authority.ca_file, user_from="cn")
+        async with serving(settings) as served:
+            door = served.listeners.all[0].door
+            for shown_by, count in ((expired, 1), (foreign, 2)):
+                await shakes_hands(served.port(), shown_by)
+                await until(lambda: len(door.refused) == count)  # noqa: B023 - awaited here
+            first, second = door.refused
+            assert first == "tls: client certificate: certificate has expired"
+            assert second.startswith("tls: client certificate: unable to get")
 
     run(scenario)
 
