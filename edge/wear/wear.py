@@ -25,6 +25,8 @@ from .settings import WearSettings
 _log = structlog.get_logger("edge.wear")
 # Before so much time has passed a projected date would be a guess from one boot's writes.
 PROJECT_AFTER_S = 6 * 3600.0
+# Less is a clock being slewed, and no matter to an average.
+JUMP_MS = 1000
 
 
 class Flash(Protocol):
@@ -87,6 +89,7 @@ class Wear:
             credit=self._account.credit,
         )
         self._stepped_at = clock.monotonic()
+        self._wall_less_boot_ms = now_ms - clock.boot_ms()
         self._own_seen = self._own_start = journal.counters.bytes_written
         self._device_start = self._account.total
         self._account.observe(self._reading.boot, self._counter(self._reading))
@@ -109,6 +112,7 @@ class Wear:
         """One look at the counters."""
         now = self._clock.monotonic()
         seconds, self._stepped_at = now - self._stepped_at, now
+        self._follow_clock()
         self._reading = self._flash.read()
         own = self._journal.counters.bytes_written
         ours, self._own_seen = own - self._own_seen, own
@@ -121,6 +125,14 @@ class Wear:
         if self._control.strained != was_strained:
             told = "wear budget overrun" if self._control.strained else "wear budget kept again"
             _log.warning(told, interval_s=self._control.interval_s)
+
+    def _follow_clock(self) -> None:
+        """A clock that was set is not time that passed: a board's first day may begin a year before its first NTP answer."""
+        wall_less_boot_ms = self._clock.wall_ms() - self._clock.boot_ms()
+        jump_ms = wall_less_boot_ms - self._wall_less_boot_ms
+        self._wall_less_boot_ms = wall_less_boot_ms
+        if abs(jump_ms) >= JUMP_MS:
+            self._account.since_ms += jump_ms
 
     def save(self) -> None:
         """In the disk thread, or at the end. A disk that refuses costs an hour of counting."""

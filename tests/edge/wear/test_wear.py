@@ -102,6 +102,26 @@ def test_a_card_that_must_last_gets_what_is_left_of_it_spread_over_its_time(tmp_
     rig.journal.close()
 
 
+@pytest.mark.parametrize("years", [2, -2])
+def test_a_clock_that_is_set_is_not_time_that_passed(tmp_path: Path, years: int) -> None:
+    clock = ManualClock()
+    rig = Rig(tmp_path, WearSettings(card_lasts=Duration(1000 * DAY_S)), clock)
+    rig.flash.wrote(GIB)
+    clock.advance(DAY_S / 2)
+    clock.sleep_ms(int(DAY_S * 500))
+    clock.step_wall(int(years * 365 * DAY_S * 1000))
+    rig.wear.step()
+    status = rig.wear.status()
+    assert status.bytes_per_day == pytest.approx(GIB, rel=0.01)
+    endurance = rig.wear.endurance_bytes()
+    assert endurance is not None
+    assert rig.wear.budget_per_day() == pytest.approx((endurance - GIB) / 999, rel=0.001)
+    assert status.ends_ms == pytest.approx(
+        clock.wall_ms() + (endurance - GIB) / GIB * DAY_S * 1000, rel=0.01
+    )
+    rig.journal.close()
+
+
 def test_an_overrun_budget_lengthens_the_interval_and_never_beyond_its_limit(
     tmp_path: Path,
 ) -> None:
