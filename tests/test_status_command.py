@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from headwater.cli import main
-from headwater.commands.status import duration, render, size
+from headwater.commands.status import duration, render, size, summary
 
 STATUS: dict[str, Any] = {
     "edge": "pi-7",
@@ -96,6 +96,33 @@ def test_the_state_the_reason_and_the_time_are_on_one_screen() -> None:
     assert len(text.splitlines()) <= 17
     bulk = next(line for line in text.splitlines() if line.startswith("bulk"))
     assert bulk.split("  ")[-1] == "over budget, 1 h"
+
+
+WEAR: dict[str, Any] = {
+    "device": "mmcblk0", "reason": "", "since_ms": 0, "written_bytes": 40_000_000, "bytes_per_day": 3.4e12,
+    "budget_per_day": None, "life_used": 0.001, "ends_ms": None, "strained": False,
+}  # fmt: skip
+
+
+def _flash(**more: object) -> str:
+    now_ms = more.pop("wall_ms", 1000)
+    return dict(summary({**STATUS, "wall_ms": now_ms, "wear": {**WEAR, **more}}))["flash"]
+
+
+def test_what_a_start_writes_is_not_called_a_days_pace() -> None:
+    assert _flash() == "mmcblk0: 40.0 MB written in 1 s, 0.1% of its life used"
+    assert "3400 GB a day" in _flash(wall_ms=3_600_000)
+
+
+def test_a_wear_budget_and_the_day_on_which_the_card_is_used_up_are_shown() -> None:
+    told = _flash(
+        wall_ms=86_400_000, bytes_per_day=2e9, budget_per_day=3e9, ends_ms=1_900_000_000_000
+    )
+    assert told == (
+        "mmcblk0: 2.0 GB a day of 3.0 GB allowed, 0.1% of its life used, used up on 2030-03-17 at this pace"
+    )
+    assert "used up" not in _flash(wall_ms=86_400_000, ends_ms=10**15), "in thirty thousand years"
+    assert _flash(reason="counted by nobody") == "counted by nobody"
 
 
 def test_it_is_asked_over_http_and_found_by_the_data_directory(

@@ -8,6 +8,7 @@ Exit status 0 where it answers and takes publishes, 1 otherwise.
 from __future__ import annotations
 
 import argparse
+import datetime as dt
 import json
 import sys
 import urllib.error
@@ -127,7 +128,7 @@ def summary(found: Document) -> Iterator[tuple[str, str]]:
         yield "mqtt", ", ".join(_listener(each) for each in found["listeners"])
     yield "log", f"{size(journal['used_bytes'])} of {size(journal['limit_bytes'])} ({share:.0%})"
     if (wear := found["wear"]) is not None:
-        yield "flash", _wear(wear)
+        yield "flash", _wear(wear, now_ms=found["wall_ms"])
     yield (
         "clients",
         (
@@ -192,13 +193,28 @@ def _shaping(shaping: Document) -> Iterator[tuple[str, str]]:
         yield "throttled", f"the cluster asked for silence, {duration(shaping['throttled_s'])} more"
 
 
-def _wear(wear: Document) -> str:
+def _wear(wear: Document, *, now_ms: int) -> str:
     if wear["reason"]:
         return str(wear["reason"])
+    seconds = (now_ms - wear["since_ms"]) / 1000
+    if seconds < A_PACE_AFTER_S:
+        pace = f"{size(wear['written_bytes'])} written in {duration(max(seconds, 1))}"
+    else:
+        pace = f"{size(wear['bytes_per_day'])} a day"
+    budget = "" if wear["budget_per_day"] is None else f" of {size(wear['budget_per_day'])} allowed"
+    ends = ""
+    if wear["ends_ms"] is not None:
+        left = (wear["ends_ms"] - now_ms) / 86_400_000
+        if left < 100 * 365:
+            day = dt.datetime.fromtimestamp(wear["ends_ms"] / 1000, dt.UTC).date()
+            ends = f", used up on {day} at this pace"
     used = "" if wear["life_used"] is None else f", {wear['life_used']:.1%} of its life used"
     strained = ", BUDGET OVERRUN" if wear["strained"] else ""
-    return f"{wear['device']}: {size(wear['bytes_per_day'])} a day{used}{strained}"
+    return f"{wear['device']}: {pace}{budget}{used}{ends}{strained}"
 
+
+# The whole device's average: a start writes for seconds what a day does not.
+A_PACE_AFTER_S = 3600
 
 HEADS = ("stream", "priority", "backlog", "bytes", "empty in", "waits for")
 
