@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import datetime
 import io
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -23,6 +24,8 @@ _PAGE = 5000
 # A table is for eyes: more rows than this are better asked for as csv or parquet.
 TABLE_ROWS_MAX = 1000
 CELL_CHARACTERS_MAX = 60
+# What moves a terminal's cursor, colours it, or turns the line around.
+_CONTROL = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u200e\\u200f\\u202a-\\u202e\\u2066-\\u2069]")
 
 
 def render(result: duckdb.DuckDBPyConnection, *, form: str, out: BinaryIO) -> None:
@@ -146,4 +149,6 @@ def _cell(value: object) -> str:
     if value is None:
         return "∅"
     shown = str(_plain(value)).replace("\n", "⏎").replace("\r", "").replace("\t", " ")
+    # a device's text is no command to this terminal
+    shown = _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", shown)
     return shown if len(shown) <= CELL_CHARACTERS_MAX else shown[: CELL_CHARACTERS_MAX - 1] + "…"

@@ -178,6 +178,11 @@ class TestFormats:
         assert lines[0].split() == ["device", "ts", "t", "payload_raw"]
         assert lines[-1] == "(2 rows)"
 
+    def test_table_gives_the_terminal_no_control_character_of_a_device(self, lake: str) -> None:
+        sql = "select 'ü' || chr(27) || '[2J' || chr(155) || '31m' || chr(8238) || chr(10) as t"
+        assert "ü\\x1b[2J\\x9b31m\\x202e⏎" in written(lake, sql, "table").decode()
+        assert b"\x1b[2J" in written(lake, sql, "csv"), "a file has it as it was"
+
     def test_table_stops_at_a_thousand_rows_and_says_so(self, lake: str) -> None:
         lines = written(lake, "select * from range(5000)", "table").decode().splitlines()
         assert len(lines) == 1003
