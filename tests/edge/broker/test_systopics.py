@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from headwater.edge.broker.systopics import SystemTopics
-from headwater.edge.mqtt.packets import Acknowledgement, Publish
+from headwater.edge.mqtt.packets import Acknowledgement, Publish, Version
 
 from .harness import Bench, Peer
 
@@ -44,6 +44,25 @@ def test_a_new_subscriber_is_told_at_once_and_then_what_changed() -> None:
     assert changed["$SYS/broker/clients/connected"] == "2"
     assert changed["$SYS/broker/messages/received"] == "1"
     assert "$SYS/broker/version" not in changed
+
+
+def test_what_is_kept_and_waits_is_told_as_mosquitto_tells_it() -> None:
+    bench = bench_with_system()
+    away = bench.connect("away", version=Version.V311, clean=False)
+    away.subscribe("t", "$share/g/t")
+    away.lose()
+    peer = bench.connect()
+    peer.send(Publish(topic="t", payload=b"x", qos=1, packet_id=1, retain=True))
+    bench.sync()
+    now = {
+        each.topic: bytes(each.payload).decode()
+        for each in bench.connect("dashboard").subscribe("$SYS/#")
+        if isinstance(each, Publish)
+    }
+    assert now["$SYS/broker/retained messages/count"] == "1"
+    assert now["$SYS/broker/shared_subscriptions/count"] == "1"
+    # the retained one, and the same waiting for a session and for a group
+    assert now["$SYS/broker/messages/stored"] == now["$SYS/broker/store/messages/count"] == "3"
 
 
 def test_loads_are_means_per_minute() -> None:
