@@ -69,6 +69,7 @@ class FileJournal(JournalReader):
         self.open_commit = recovered.next_commit
         self.durable_commit = recovered.next_commit - 1
         self.full: str | None = None
+        self.kept_for: tuple[str, ...] = ()  # streams for whose sake retention found no room
         self.bytes_limit = int(settings.bytes_max)
         # called when nothing is appended any more: who stamps may change the stamp
         self.on_sealed: Callable[[], None] | None = None
@@ -292,7 +293,11 @@ class FileJournal(JournalReader):
             return
         if self.used_bytes + self.settings.reserve_bytes > self.bytes_limit:
             held = f"{self.used_bytes} bytes of {self.bytes_limit}"
-            self.full = f"journal {self.directory} is full: {held}, and nothing may be dropped"
+            kept = ", ".join(self.kept_for)
+            why = f": unsent records of {kept} are in every segment, and may not be lost" if kept else ""
+            self.full = (
+                f"journal {self.directory} is full: {held}, and nothing may be dropped{why}"
+            )
         else:
             self.full = None
         self._intake.refusing = self.full

@@ -30,6 +30,9 @@ from .shelf import Loss, SegmentLost
 from .state import Accounted, PartitionBounds, State
 
 _DEFAULT = StreamRetention()
+LEVEL_MAX = 9
+# A line for a person: which stream to look at first.
+KEEPERS_TOLD_MAX = 4
 
 
 @dataclass(slots=True)
@@ -252,6 +255,20 @@ class _Planner:
                     self._plan.segments.append(sequence)
                     wanted -= 1
         self._plan.segments.sort()
+        journal.kept_for = self._keepers(chosen) if wanted > 0 else ()
+
+    def _keepers(self, chosen: set[int]) -> tuple[str, ...]:
+        """Streams that say refuse and have unsent records in what must stay: whom to ask when the log is full."""
+        keepers = {
+            partition.topic
+            for index, sequence in enumerate(self._shelf.sequences)
+            if sequence not in chosen
+            for partition, summary in self._footer(index).present()
+            if self._rule(partition).when_full is WhenFull.REFUSE
+            and partition.topic != GAPS_STREAM
+            and not self._expendable(partition, summary.end, level=LEVEL_MAX)
+        }
+        return tuple(sorted(keepers))[:KEEPERS_TOLD_MAX]
 
     def _carry(self) -> None:
         """All unsent gap records at once, because few are left when all are united."""

@@ -126,6 +126,19 @@ def test_a_refusing_stream_is_never_dropped_for_a_dropping_one() -> None:
     assert journal.shelf.sequences[0] == 1, "the pinned segment stays, a younger one went"
 
 
+def test_a_full_journal_says_whose_records_keep_it_full() -> None:
+    journal = tight(SimDisk(random.Random(0)))
+    while journal.full is None:
+        put(journal, A, size=10)
+        put(journal, B, size=15000)
+    retain(journal, {"b": DROP}, {A: 0, B: 0})
+    assert journal.full is not None
+    assert journal.full.endswith("unsent records of a are in every segment, and may not be lost")
+    end = journal.bounds(A).end
+    retain(journal, {"b": DROP}, {A: end, B: 0})
+    assert journal.full is None
+
+
 def test_nothing_is_gone_before_the_plan_is_carried_out() -> None:
     disk = SimDisk(random.Random(0))
     journal = tight(disk)
