@@ -8,7 +8,7 @@ from __future__ import annotations
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, ProcessCollector
 
 from ..core.admin import AdminServer
 from .metrics import BrokerMetrics, EntranceMetrics, JournalMetrics, StateMetrics, TimeMetrics
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 async def open_admin(edge: Edge, stack: AsyncExitStack, address: tuple[str, int]) -> None:
     registry = CollectorRegistry()
+    ProcessCollector(registry=registry)  # memory, CPU, open files, under the names that every dashboard has
     BrokerMetrics(edge.broker, registry)
     EntranceMetrics(edge.entrance, registry)
     JournalMetrics(edge.journal, edge.committer, registry)

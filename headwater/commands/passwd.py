@@ -1,8 +1,9 @@
 """Create a user in an edge's password file, change a password, or take a user out: `headwater edge passwd FILE USER`.
 
 The password is asked for, or is the first line of standard input; never an argument, which every process can read. The file
-may be Mosquitto's: its lines stay, and the user's own becomes an Argon2id one. The file is replaced in one step and is
-readable by its owner alone. A running edge reads it again on SIGHUP (`systemctl reload headwater-edge`).
+may be Mosquitto's: its lines stay, and the user's own becomes an Argon2id one. The file is replaced in one step; a new
+one is readable by its owner alone, an old one keeps its owner and mode. A running edge reads it again on SIGHUP
+(`systemctl reload headwater-edge`).
 """
 
 from __future__ import annotations

@@ -236,6 +236,8 @@ def test_metrics_tell_of_broker_and_journal(tmp_path: Path) -> None:
         assert "headwater_clock_anchors_total 1.0" in lines
         assert "headwater_journal_records_total 2.0" in lines, "an anchor of the clock came first"
         assert 'headwater_journal_end_offset_total{partition="0",stream="default"} 1.0' in lines
+        assert any(line.startswith("process_resident_memory_bytes ") for line in lines)
+        assert any(line.startswith("process_open_fds ") for line in lines)
 
     run(scenario)
 
