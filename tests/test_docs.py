@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 
+from headwater.cli import main
 from headwater.core.config import fields, load
 from headwater.edge.broker.listening.settings import ListenerSettings
 from headwater.edge.broker.settings import MqttSettings
@@ -21,6 +24,7 @@ PAGES = sorted(
 PAGES += [*sorted(ROOT.glob("cloud/**/*.md")), ROOT / "deploy/README.md", ROOT / "tests/README.md"]
 _LINK = re.compile(r"\]\(([^)#\s]+)")
 _BLOCK = re.compile(r"```toml\n(.*?)```", re.DOTALL)
+_SHELL = re.compile(r"```sh\n(.*?)```", re.DOTALL)
 MOSQUITTO = ROOT / "docs" / "mosquitto.md"
 
 
@@ -28,6 +32,24 @@ MOSQUITTO = ROOT / "docs" / "mosquitto.md"
 def test_every_link_leads_to_a_file(page: Path) -> None:
     links = [link for link in _LINK.findall(page.read_text()) if "://" not in link]
     assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def _command_lines() -> list[str]:
+    blocks = [block for page in PAGES for block in _SHELL.findall(page.read_text())]
+    lines = [line for block in blocks for line in block.splitlines()]
+    return [line for line in lines if line.startswith("headwater ") and "…" not in line.split("#")[0]]  # fmt: skip
+
+
+@pytest.mark.parametrize("line", _command_lines())
+def test_every_command_line_is_one_that_is_understood(
+    line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = shlex.split(line, comments=True)[1:]
+    module = importlib.import_module(f"headwater.commands.{given[0]}")
+    understood = []
+    monkeypatch.setattr(module, "run", lambda options: understood.append(options) or 0)
+    assert main(given) == 0
+    assert understood
 
 
 def test_every_example_for_those_who_come_from_mosquitto_loads(tmp_path: Path) -> None:

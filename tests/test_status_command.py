@@ -119,7 +119,7 @@ def test_a_wear_budget_and_the_day_on_which_the_card_is_used_up_are_shown() -> N
         wall_ms=86_400_000, bytes_per_day=2e9, budget_per_day=3e9, ends_ms=1_900_000_000_000
     )
     assert told == (
-        "mmcblk0: 2.0 GB a day of 3.0 GB allowed, 0.1% of its life used, used up on 2030-03-17 at this pace"
+        "mmcblk0: 2.0 GB a day, 3.0 GB a day allowed, 0.1% of its life used, used up on 2030-03-17 at this pace"
     )
     assert "used up" not in _flash(wall_ms=86_400_000, ends_ms=10**15), "in thirty thousand years"
     assert _flash(reason="counted by nobody") == "counted by nobody"

@@ -201,7 +201,9 @@ def _wear(wear: Document, *, now_ms: int) -> str:
         pace = f"{size(wear['written_bytes'])} written in {duration(max(seconds, 1))}"
     else:
         pace = f"{size(wear['bytes_per_day'])} a day"
-    budget = "" if wear["budget_per_day"] is None else f" of {size(wear['budget_per_day'])} allowed"
+    budget = (
+        "" if wear["budget_per_day"] is None else f", {size(wear['budget_per_day'])} a day allowed"
+    )
     ends = ""
     if wear["ends_ms"] is not None:
         left = (wear["ends_ms"] - now_ms) / 86_400_000

@@ -21,6 +21,31 @@ KEYS = ("bootstrap", "tls.ca", "tls.certificate", "tls.key", "tls.server_name")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
+    """How the cluster is reached may be said before the action or after it, as people do."""
+    _add_cluster_flags(parser)
+    after = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    _add_cluster_flags(after)
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    actions.add_parser(
+        "list", parents=[after], help="every stream with its partitions and records"
+    )
+    describe = actions.add_parser(
+        "describe", parents=[after], help="one stream, partition by partition"
+    )
+    describe.add_argument("name")
+    create = actions.add_parser("create", parents=[after], help="a new stream")
+    create.add_argument("name")
+    create.add_argument("--partitions", type=int, default=1, metavar="N")
+    create.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="a topic configuration"
+    )
+    delete = actions.add_parser(
+        "delete", parents=[after], help="a stream and all its records on the cluster"
+    )
+    delete.add_argument("name")
+
+
+def _add_cluster_flags(parser: argparse.ArgumentParser) -> None:
     add_config_flag(parser)
     parser.add_argument(
         "--bootstrap",
@@ -39,18 +64,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="the name in their certificates",
     )
-    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    actions.add_parser("list", help="every stream with its partitions and records")
-    describe = actions.add_parser("describe", help="one stream, partition by partition")
-    describe.add_argument("name")
-    create = actions.add_parser("create", help="a new stream")
-    create.add_argument("name")
-    create.add_argument("--partitions", type=int, default=1, metavar="N")
-    create.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="a topic configuration"
-    )
-    delete = actions.add_parser("delete", help="a stream and all its records on the cluster")
-    delete.add_argument("name")
 
 
 def run(options: argparse.Namespace) -> int:
