@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 async def open_admin(edge: Edge, stack: AsyncExitStack, address: tuple[str, int]) -> None:
     registry = CollectorRegistry()
-    ProcessCollector(registry=registry)  # memory, CPU, open files, under the names that every dashboard has
+    ProcessCollector(
+        registry=registry
+    )  # memory, CPU, open files, under the names that every dashboard has
     BrokerMetrics(edge.broker, registry)
     EntranceMetrics(edge.entrance, registry)
     JournalMetrics(edge.journal, edge.committer, registry)

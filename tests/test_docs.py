@@ -46,10 +46,8 @@ def test_every_command_line_is_one_that_is_understood(
 ) -> None:
     given = shlex.split(line, comments=True)[1:]
     module = importlib.import_module(f"headwater.commands.{given[0]}")
-    understood = []
-    monkeypatch.setattr(module, "run", lambda options: understood.append(options) or 0)
-    assert main(given) == 0
-    assert understood
+    monkeypatch.setattr(module, "run", lambda _: 7)
+    assert main(given) == 7, "it came as far as to be run"
 
 
 def test_every_example_for_those_who_come_from_mosquitto_loads(tmp_path: Path) -> None:

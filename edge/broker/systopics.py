@@ -4,8 +4,8 @@ Values are worked out only when somebody subscribes to a filter that begins with
 [MQTT-4.7.2-1]): at once for a new subscription, then every `sys_interval`, what changed. They are retained in the sense
 that a new subscriber gets them, but nothing is kept; QoS 0, never stored in the log, never queued. Clients cannot publish
 there, and access rules apply as to any topic. Loads are the averages of Mosquitto: per minute, over 1, 5 and 15 minutes.
-Not told, because counting it would cost every message: `bytes/sent`, `publish/bytes/…`; and what has no meaning here: `heap/…`,
-`clients/expired`, `store/messages/bytes` (what waits lies in the log).
+Not told, because counting it would cost every message: `bytes/sent`, `publish/bytes/…`; and what has no meaning here:
+`heap/…`, `clients/expired`, `store/messages/bytes` (what waits lies in the log).
 """
 
 from __future__ import annotations

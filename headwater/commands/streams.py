@@ -26,9 +26,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     after = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
     _add_cluster_flags(after)
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    actions.add_parser(
-        "list", parents=[after], help="every stream with its partitions and records"
-    )
+    actions.add_parser("list", parents=[after], help="every stream with its partitions and records")
     describe = actions.add_parser(
         "describe", parents=[after], help="one stream, partition by partition"
     )

@@ -103,7 +103,7 @@ def test_a_mistake_names_file_key_and_nearest_key(
 
 
 def test_a_mistake_about_a_secret_does_not_tell_it(tmp_path: Path) -> None:
-    with pytest.raises(Misconfigured, match="edge.password") as caught:
+    with pytest.raises(Misconfigured, match=r"edge\.password") as caught:
         _load(tmp_path, "[edge]\npassword = 27182818\n")
     assert "27182818" not in str(caught.value)
     with pytest.raises(Misconfigured, match="HEADWATER_EDGE__PASSWORD") as caught:
@@ -123,7 +123,14 @@ def test_a_missing_file_is_said(tmp_path: Path) -> None:
 
 def test_every_setting_is_listed_with_type_default_and_documentation() -> None:
     listed = {field.key: field for field in fields(Settings)}
-    assert list(listed) == ["name", "sink", "password", "log.bytes_max", "log.commit_floor", "streams"]
+    assert list(listed) == [
+        "name",
+        "sink",
+        "password",
+        "log.bytes_max",
+        "log.commit_floor",
+        "streams",
+    ]
     assert listed["log.bytes_max"].doc == "How much the log may hold."
     assert literal(listed["log.bytes_max"].default) == '"1KiB"'
     assert value_of(Settings(), "log.bytes_max") == 1024

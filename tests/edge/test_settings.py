@@ -1,4 +1,4 @@
-"""Settings of an edge: a value out of its range is said at the start, with file and key, and not met at three in the morning."""
+"""Settings of an edge: a value out of its range is said at the start, with file and key, not met at three in the morning."""
 
 from __future__ import annotations
 

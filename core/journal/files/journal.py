@@ -294,10 +294,12 @@ class FileJournal(JournalReader):
         if self.used_bytes + self.settings.reserve_bytes > self.bytes_limit:
             held = f"{self.used_bytes} bytes of {self.bytes_limit}"
             kept = ", ".join(self.kept_for)
-            why = f": unsent records of {kept} are in every segment, and may not be lost" if kept else ""
-            self.full = (
-                f"journal {self.directory} is full: {held}, and nothing may be dropped{why}"
+            why = (
+                f": unsent records of {kept} are in every segment, and may not be lost"
+                if kept
+                else ""
             )
+            self.full = f"journal {self.directory} is full: {held}, and nothing may be dropped{why}"
         else:
             self.full = None
         self._intake.refusing = self.full

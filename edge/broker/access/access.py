@@ -22,6 +22,7 @@ from ...mqtt.reasons import Reason, Violation
 from ..listening.door import Visitor
 from .aclfile import parse_rules
 from .checking import Busy, Checker
+from .guessing import Guesses
 from .rules import Rights, Rules
 from .settings import AccessSettings
 
@@ -37,6 +38,7 @@ class Access:
     def __init__(self, settings: AccessSettings, checker: Checker) -> None:
         """Raises Misconfigured."""
         self._checker = checker
+        self._guesses = Guesses(checker.clock)
         self._asking: Counter[str] = Counter()  # verifications under way, by host
         self.passwords: Passwords | None = None
         self.rules: Rules | None = None
@@ -60,6 +62,7 @@ class Access:
             waiting_max=settings.verifications_waiting_max,
             remember_s=float(settings.remember),
         )
+        self._guesses.change(settings.guesses_per_minute)
         # one machine that guesses leaves three quarters of the queue to the others
         self._share = max(1, settings.verifications_waiting_max // 4)
 
@@ -91,6 +94,11 @@ class Access:
             raise _wrong()
 
         host = visitor.address.rpartition(":")[0]
+        if (
+            self._guesses.are_too_many(host)
+            and self._checker.remembered(self.passwords, user, packet.password) is None
+        ):
+            raise Violation(Reason.SERVER_BUSY, "too many wrong passwords from one address")
         if host and self._asking[host] >= self._share:
             raise Violation(Reason.SERVER_BUSY, "too many passwords to verify from one address")
 
@@ -100,6 +108,8 @@ class Access:
                 del self._asking[host]
             if is_right:
                 visitor.user = user
+            else:
+                self._guesses.count(host)
             later(None if is_right else _wrong())
 
         try:

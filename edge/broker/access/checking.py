@@ -47,7 +47,7 @@ class Checker:
         self._threads = threads
         self._waiting_max = waiting_max
         self._remember_s = remember_s
-        self._clock = clock
+        self.clock = clock
         self._key = key
         self._post = post
         self._pool: ThreadPoolExecutor | None = None
@@ -60,13 +60,18 @@ class Checker:
     def waiting(self) -> int:
         return sum(len(each) for each in self._asked.values())
 
+    def remembered(self, passwords: Passwords, user: str, password: bytes) -> bool | None:
+        """The answer, where it is remembered."""
+        known = self._known.get(self._question(user, password, passwords.line(user)))
+        return known[1] if known is not None and known[0] > self.clock.monotonic() else None
+
     def check(self, passwords: Passwords, user: str, password: bytes, done: Done) -> bool | None:
         """The answer where it is remembered; else None, and `done(answer)` on the loop later. Raises Busy."""
+        known = self.remembered(passwords, user, password)
+        if known is not None:
+            return known
         line = passwords.line(user)
         question = self._question(user, password, line)
-        known = self._known.get(question)
-        if known is not None and known[0] > self._clock.monotonic():
-            return known[1]
         if self.waiting >= self._waiting_max:
             raise Busy
         if question in self._asked:
@@ -93,7 +98,7 @@ class Checker:
         while len(known) >= REMEMBERED_MAX:
             del known[next(iter(known))]
         if self._remember_s > 0:
-            known[question] = (self._clock.monotonic() + self._remember_s, is_right)
+            known[question] = (self.clock.monotonic() + self._remember_s, is_right)
         for done in self._asked.pop(question, ()):
             done(is_right)
 

@@ -8,8 +8,8 @@ Salts and hashes of Mosquitto are padded Base64, those of PHC unpadded. Mosquitt
 its file can be used unchanged; `passwd` replaces a user's line by an Argon2id one. Empty lines and # comments are allowed.
 
 Comparison takes the same time whatever differs. Whoever has no line is verified against a line of the same cost as
-the file's strongest (`stranger`), and whoever is refused has cost the strongest of each kind in the file, so that an answer's
-time does not tell which users there are, nor which of them still have a weak line of Mosquitto's.
+the file's strongest (`stranger`), and whoever is refused has cost the strongest of each kind in the file, so that an
+answer's time does not tell which users there are, nor which of them still have a weak line of Mosquitto's.
 Knows nothing of threads: a verification takes tens of milliseconds on purpose, see `checking.py`.
 """
 

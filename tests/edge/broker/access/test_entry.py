@@ -9,9 +9,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from headwater.core.clock import ManualClock
 from headwater.core.errors import Misconfigured
+from headwater.edge.broker.access import guessing
 from headwater.edge.broker.access.access import Access
 from headwater.edge.broker.access.checking import Checker
+from headwater.edge.broker.access.guessing import Guesses, network
 from headwater.edge.broker.access.settings import AccessSettings
 from headwater.edge.broker.lifetimes import Observer
 from headwater.edge.broker.listening.door import Door, Visitor
@@ -399,3 +402,52 @@ def test_one_address_that_guesses_leaves_room_for_others(tmp_path: Path) -> None
     assert reason(other) == 0
     # what was answered counts no more
     assert not guarded.knock("a", b"5", client_id="5").transport.written
+
+
+def test_who_guesses_is_slowed_and_who_was_right_before_is_not(tmp_path: Path) -> None:
+    guarded = Guarded(tmp_path)
+    guarded.access.reload(msgspec.structs.replace(guarded.settings, guesses_per_minute=2))
+    guarded.enter("a", client_id="was here")
+    for guess in (b"1", b"2", b"3"):
+        wrong = guarded.knock("b", guess, client_id=str(guess))
+        guarded.answer()
+        assert reason(wrong) == 0x86
+    assert reason(guarded.knock("b", b"4", client_id="4")) == 0x89
+    assert reason(guarded.knock("b", b"b", client_id="5")) == 0x89, "though it would be right"
+    assert reason(guarded.knock("b", b"1", client_id="6")) == 0x86, "remembered, and no guess"
+    guarded.enter("a", client_id="again")
+    other = guarded.knock("b", b"b", client_id="7", address="10.0.0.8:1")
+    guarded.answer()
+    guarded.bench.sync()
+    assert reason(other) == 0
+    guarded.bench.wait(31)
+    guarded.knock("c", b"c", client_id="8")
+    guarded.answer()  # it is verified again
+
+
+@pytest.mark.parametrize(
+    ("host", "counted_as"),
+    [
+        ("10.0.0.7", "10.0.0.7"),
+        ("[2001:db8:1:2:3::4]", "2001:db8:1:2::/64"),
+        ("[fe80::1%eth0]", "fe80::/64"),
+        ("[::ffff:10.0.0.7]", "10.0.0.7"),
+        ("127.0.0.9", ""),
+        ("[::1]", ""),
+        ("", ""),
+    ],
+)
+def test_guesses_are_counted_by_what_one_subscriber_has(host: str, counted_as: str) -> None:
+    assert network(host) == counted_as
+
+
+def test_as_many_networks_are_remembered_as_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guessing, "NETWORKS_MAX", 2)
+    guesses = Guesses(ManualClock())
+    guesses.change(1)
+    for host in ("10.0.0.1", "10.0.0.2", "10.0.0.1", "10.0.0.3", "10.0.0.3", "10.0.0.2"):
+        guesses.count(host)
+    assert not guesses.are_too_many("10.0.0.1"), "forgotten: it was last wrong longest ago"
+    assert guesses.are_too_many("10.0.0.3")
+    guesses.change(0)
+    assert not guesses.are_too_many("10.0.0.3")
