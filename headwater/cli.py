@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from headwater import __version__
 
-from .core.errors import HeadwaterError, Misconfigured
+from .core.errors import HeadwaterError, Misconfigured, Refused
 
 EXIT_FAILED = 1
 EXIT_CONFIG = 78
@@ -66,6 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(error, EXIT_CONFIG)
     except HeadwaterError as error:
         return _fail(error, EXIT_FAILED)
+    except PermissionError as error:  # the account's affair, whatever the command was about to do
+        return _fail(Refused(f"{error.filename}: permission denied"), EXIT_FAILED)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:

@@ -27,6 +27,17 @@ def test_an_unknown_command_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -
     assert "egde" in capsys.readouterr().err
 
 
+def test_what_this_account_may_not_read_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def denied(_: object) -> int:
+        raise PermissionError(13, "Permission denied", "/var/lib/x/log")
+
+    monkeypatch.setattr("headwater.commands.log.run", denied)
+    assert main(["log", "verify", "/var/lib/x"]) == 1
+    assert capsys.readouterr().err == "headwater: /var/lib/x/log: permission denied\n"
+
+
 def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["version"]) == 0
     assert capsys.readouterr().out.startswith("headwater 0.")

@@ -160,6 +160,19 @@ def test_an_edge_that_is_not_there_is_one_line(
     assert len(capsys.readouterr().err.splitlines()) == 2
 
 
+def test_who_may_not_read_where_it_answers_is_told_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def denied(*_: object, **__: object) -> str:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_text", denied)
+    assert main(["edge", "status", "--data-dir", "/var/lib/headwater-edge"]) == 1
+    told = capsys.readouterr().err
+    assert "--url http://" in told
+    assert "no edge" not in told
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [(0, "0 s"), (59.6, "1 min"), (61, "1 min 1 s"), (3600, "1 h"), (90_061, "1 d 1 h")],

@@ -87,6 +87,11 @@ def _url(options: argparse.Namespace) -> str:
 def _written_url(data_dir: str) -> str:
     try:
         return (Path(data_dir) / "http.url").read_text(encoding="utf-8").strip()
+    except PermissionError:
+        raise Unavailable(
+            f"{data_dir}/http.url may not be read by this user",
+            hint="sudo, or --url http://HOST:PORT; by default an edge answers at http://127.0.0.1:9464",
+        ) from None
     except OSError as error:
         raise Unavailable(
             f"{data_dir}/http.url: {error.strerror}: no edge with an HTTP address has run there"

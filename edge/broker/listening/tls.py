@@ -61,11 +61,14 @@ def learn_subject(transport: asyncio.Transport, visitor: Visitor) -> None:
 
 
 def subject_of(certificate: dict[str, object] | None, user_from: str) -> str | None:
-    """The user name in a verified certificate, as `SSLObject.getpeercert()` shows it."""
+    """The user name in a verified certificate, as `SSLObject.getpeercert()` shows it; an empty one names nobody."""
     if not certificate or user_from == "none":
         return None
     if user_from == "dns":
         names = cast("tuple[tuple[str, str], ...]", certificate.get("subjectAltName", ()))
-        return next((value for kind, value in names if kind == "DNS"), None)
+        return next((value for kind, value in names if kind == "DNS"), None) or None
     subject = cast("tuple[tuple[tuple[str, str], ...], ...]", certificate.get("subject", ()))
-    return next((value for rdn in subject for name, value in rdn if name == "commonName"), None)
+    return (
+        next((value for rdn in subject for name, value in rdn if name == "commonName"), None)
+        or None
+    )

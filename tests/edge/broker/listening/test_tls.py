@@ -12,6 +12,7 @@ from headwater.core.errors import Misconfigured
 from headwater.edge.broker.access.settings import AccessSettings
 from headwater.edge.broker.listening.listeners import prepare
 from headwater.edge.broker.listening.settings import Kind, ListenerSettings, TlsSettings
+from headwater.edge.broker.listening.tls import subject_of
 from headwater.edge.mqtt.packets import Acknowledgement, Pingreq, Pingresp, Publish
 
 from .entry import ANY, Authority, Bare, run, serving, shakes_hands, until
@@ -105,6 +106,13 @@ def test_a_client_certificate_names_the_user(authority: Authority, tmp_path: Pat
                 await until(lambda: not served.broker.clients)
 
     run(scenario)
+
+
+def test_a_certificate_with_an_empty_name_names_nobody() -> None:
+    for certificate in ({"subject": ((("commonName", ""),),)}, {"subject": ()}, {}, None):
+        assert subject_of(certificate, "cn") is None
+    assert subject_of({"subjectAltName": (("DNS", ""),)}, "dns") is None
+    assert subject_of({"subjectAltName": (("IP Address", "::1"), ("DNS", "k"))}, "dns") == "k"
 
 
 def test_why_a_client_certificate_was_not_believed_is_said(
