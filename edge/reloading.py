@@ -3,7 +3,7 @@
 Live: certificates, passwords and access rules (read again even where no setting changed); `log_level`, `access`,
 `connections`, `mqtt_limits` (for what comes from now on), the listeners' limits and who they take, the streams' `retention`,
 `when_full` and `thin_interval`, `retention_interval`, `drain_timeout`, the wear budget. Everything else that differs is
-named in the log as waiting for a restart. What is wrong in any point changes nothing, and the log says in which.
+named in the log as waiting for a restart, and what changed is named, too. What is wrong in any point changes nothing, and the log says in which.
 """
 
 from __future__ import annotations
@@ -63,9 +63,19 @@ class Reloading:
         except HeadwaterError as error:
             _log.error("configuration is wrong and was not reloaded", reason=str(error))
             return
+        changed = differing(edge.settings, merged)
         edge.settings = merged
         logs.set_level(merged.log_level)
-        _log.info("configuration reloaded", waiting_for_restart=waiting)
+        _log.info("configuration reloaded", changed=changed, waiting_for_restart=waiting)
+
+
+def differing(old: EdgeSettings, new: EdgeSettings) -> list[str]:
+    """The settings that differ, by name."""
+    return [
+        f"edge.{field.key}"
+        for field in config.fields(EdgeSettings)
+        if config.value_of(old, field.key) != config.value_of(new, field.key)
+    ]
 
 
 def merge(old: EdgeSettings, new: EdgeSettings) -> tuple[EdgeSettings, list[str]]:
@@ -76,10 +86,7 @@ def merge(old: EdgeSettings, new: EdgeSettings) -> tuple[EdgeSettings, list[str]
     changes["listeners"] = tuple(_listeners(old.listeners, new.listeners, waiting))
     merged = msgspec.structs.replace(old, **changes)
     waiting += [
-        f"edge.{field.key}"
-        for field in config.fields(EdgeSettings)
-        if field.key not in ("streams", "listeners")
-        and config.value_of(merged, field.key) != config.value_of(new, field.key)
+        key for key in differing(merged, new) if key not in ("edge.streams", "edge.listeners")
     ]
     return merged, sorted(waiting)
 

@@ -115,7 +115,8 @@ def test_passwords_rules_and_limits_change_under_connected_clients(tmp_path: Pat
         passwords.write_text(f"a:{argon2(b'2')}\n")
         rules.write_text("user a\ntopic write b\n")
         found[0] = change(found[0], mqtt_limits=MqttSettings(topic_alias_max=3))
-        await hang_up()
+        said = await hang_up()
+        assert said[-1]["changed"] == ["edge.mqtt_limits.topic_alias_max"]
         ack = await bare.ask(Publish(topic="a", payload=b"", qos=1, packet_id=1))
         assert isinstance(ack, Acknowledgement)
         assert ack.reason == 0x87
