@@ -3,7 +3,8 @@
 Live: certificates, passwords and access rules (read again even where no setting changed); `log_level`, `access`,
 `connections`, `mqtt_limits` (for what comes from now on), the listeners' limits and who they take, the streams' `retention`,
 `when_full` and `thin_interval`, `retention_interval`, `drain_timeout`, the wear budget. Everything else that differs is
-named in the log as waiting for a restart, and what changed is named, too. What is wrong in any point changes nothing, and the log says in which.
+named in the log as waiting for a restart, and what changed is named, too. What is wrong in any point changes nothing, and
+the log says in which.
 """
 
 from __future__ import annotations

@@ -68,6 +68,10 @@ class MqttSourceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
             raise Misconfigured(f"{key}: qos must be 0 or 1, not {self.qos}")
         if not 1 <= self.receive_maximum <= 0xFFFF:
             raise Misconfigured(f"{key}: receive_maximum must be 1 to 65535")
+        if self.keep_alive > 0xFFFF:
+            raise Misconfigured(f"{key}: keep_alive must be at most 65535s: MQTT has no more")
+        if self.connect_timeout <= 0 or self.retry_max <= 0:
+            raise Misconfigured(f"{key}: connect_timeout and retry_max must be above 0s")
         if any(character in self.topic_prefix for character in "+#\0"):
             raise Misconfigured(f"{key}: topic_prefix may not contain wildcards")
         if self.tls is not None and self.tls.server_name:

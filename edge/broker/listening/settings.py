@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 import ipaddress
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -140,8 +141,8 @@ def _check_limits(listener: ListenerSettings, key: str) -> None:
         "publish_rate",
         "publish_bytes_rate",
     ):
-        if getattr(listener, name) < 0:
-            raise Misconfigured(f"{key}: {name} must not be negative; 0 is no limit")
+        if not 0 <= getattr(listener, name) < math.inf:  # NaN is not either
+            raise Misconfigured(f"{key}: {name} must be a number and not negative; 0 is no limit")
     if listener.connection_burst < 1 or listener.handshake_timeout <= 0:
         raise Misconfigured(f"{key}: connection_burst and handshake_timeout must be above 0")
     if listener.packet_bytes_max and not 128 <= listener.packet_bytes_max <= 256 * MIB:

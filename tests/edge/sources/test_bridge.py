@@ -296,6 +296,9 @@ def test_tls_with_a_certificate_that_nobody_can_date(tmp_path: Path) -> None:
         ({"name": "a b"}, "source"),
         ({"topic_prefix": "a/#/"}, "wildcards"),
         ({"password_file": "x"}, "user_name"),
+        ({"keep_alive": Duration(65_536)}, "keep_alive"),
+        ({"connect_timeout": Duration(0)}, "connect_timeout"),
+        ({"retry_max": Duration(0)}, "retry_max"),
     ],
 )
 def test_wrong_settings_are_refused(wrong: dict[str, object], says: str) -> None:
