@@ -1,7 +1,8 @@
 """Look at an edge's journal on disk, open or closed, without changing it.
 
-  headwater log dump DIR      every segment, commit and batch, as a person reads them
-  headwater log verify DIR    whether what is on disk is whole; exit status 1 where it is not
+  headwater log dump DIR                 every segment, commit and batch, as a person reads them
+  headwater log dump DIR --stream NAME   its records; `_connections` tells who came and who was refused
+  headwater log verify DIR               whether what is on disk is whole; exit status 1 where it is not
 
 DIR is the edge's data directory, or the journal's own (`log` inside it).
 """
@@ -17,6 +18,7 @@ JOURNAL = "log"
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", choices=("dump", "verify"))
     parser.add_argument("directory", metavar="DIR", type=Path)
+    parser.add_argument("--stream", metavar="NAME", help="dump the records of this stream instead")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -27,7 +29,12 @@ def run(options: argparse.Namespace) -> int:
     directory = str(inside if inside.is_dir() else options.directory)
     disk = SystemDisk()
     if options.action == "dump":
-        for line in inspection.dump(directory, disk=disk):
+        lines = (
+            inspection.dump(directory, disk=disk)
+            if options.stream is None
+            else inspection.records(directory, options.stream, disk=disk)
+        )
+        for line in lines:
             print(line)
         return 0
     verification = inspection.verify(directory, disk=disk)

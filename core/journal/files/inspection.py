@@ -1,4 +1,4 @@
-"""What is on disk, for a person: `headwater log dump DIR` and `headwater log verify DIR`.
+"""What is on disk, for a person: `headwater log dump DIR` (with --stream: its records) and `headwater log verify DIR`.
 
 Reads only, takes no lock, and so works beside a running edge: a segment that is retired meanwhile is left out, and
 the tail of the newest segment is where the writer may be at work, so nothing there counts as damage.
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 
-from ...batch import validate_batch
+from ...batch import decode_batch, validate_batch
 from ...belief import Mark, Stamp
 from ...disk import Disk
 from ...errors import Corrupt, HeadwaterError, Missing
@@ -25,6 +25,9 @@ from .scan import Stretch, read_through, walk
 from .settings import BLOCK_BYTES
 from .shelf import OpenSegment, load_footer, open_segment
 from .state import State, load_state
+
+# Of a key or value: a line or two of a terminal tells what it is.
+SHOWN_BYTES_MAX = 1000
 
 
 @dataclass(slots=True)
@@ -80,6 +83,50 @@ def dump(directory: str, *, disk: Disk) -> Iterator[str]:
         yield from _dump_segment(held)
     for name in _quarantined(directory, disk):
         yield f"quarantine/{name}"
+
+
+def records(directory: str, stream: str, *, disk: Disk) -> Iterator[str]:
+    """Every record of a stream that is still there: its address, time, key and value. Raises Missing where none is."""
+    state, sequences = _survey(directory, disk)
+    bounds = state.partitions if state is not None else []
+    starts = {TopicPartition(b.stream, b.partition): b.start for b in bounds}
+    others: set[str] = set()
+    told = False
+    for held in _segments(directory, disk, state, sequences):
+        for item in walk(held.buffer, salt=held.segment.salt, sequence=held.segment.sequence):
+            if isinstance(item, Stretch):
+                continue
+            for entry in batches(held.buffer, item.position, item):
+                others.add(entry.partition.topic)
+                if entry.partition.topic != stream:
+                    continue
+                for line in _records(held.buffer, entry, starts.get(entry.partition, 0)):
+                    told = True
+                    yield line
+    if not told:
+        named = ", ".join(sorted(others - {stream})) or "no stream at all"
+        raise Missing(f"{directory} holds no record of {stream!r}, but of {named}")
+
+
+def _records(buffer: bytes, entry: BatchEntry, start: int) -> Iterator[str]:
+    try:
+        _, found = decode_batch(buffer[entry.start : entry.start + entry.length])
+    except Corrupt as error:
+        yield f"{entry.partition}: {error}"
+        return
+    for record in found:
+        if record.offset >= start:
+            key, value = _shown(record.key), _shown(record.value)
+            yield f"{entry.partition}/{record.offset}  {_time(record.timestamp)}  {key}  {value}"
+
+
+def _shown(data: bytes | None) -> str:
+    """On one line of a terminal, whatever a device put there."""
+    if data is None:
+        return "-"
+    text = data[:SHOWN_BYTES_MAX].decode("utf-8", "backslashreplace")
+    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    return f"{text}… ({len(data)} bytes)" if len(data) > SHOWN_BYTES_MAX else text
 
 
 def verify(directory: str, *, disk: Disk) -> Verification:

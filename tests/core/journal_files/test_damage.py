@@ -7,13 +7,14 @@ import random
 
 import pytest
 
-from headwater.core.journal.files import FileJournal, Loss
+from headwater.core.errors import Missing
+from headwater.core.journal.files import FileJournal, Loss, inspection
 from headwater.core.journal.files.inspection import dump, verify
 from headwater.core.record import TopicPartition
 from tests.core.journal_files.oracle import DIRECTORY, PARTITIONS, Life, contents, open_journal
 from tests.sim.disk import SimDisk
 
-A = TopicPartition("a", 0)
+A, B = TopicPartition("a", 0), TopicPartition("b", 0)
 
 
 def put(journal: FileJournal, partition: TopicPartition, count: int = 1, size: int = 40) -> None:
@@ -236,3 +237,18 @@ def test_verify_names_bytes_and_offsets_and_dump_shows_them() -> None:
     assert "00000000000000000002.segment: bytes 4096 to 12288 hold no frame" in text
     assert "are missing" in text
     assert any("DAMAGED up to 12288" in line for line in dump(DIRECTORY, disk=disk))
+
+
+def test_records_of_a_stream_are_shown_on_one_line_each_without_control_characters() -> None:
+    disk = SimDisk(random.Random(0))
+    journal = open_journal(disk)
+    journal.writer(A).append(1000, b"k", b'{"t": "\xc3\xbc"}')
+    journal.writer(A).append(2000, None, b"\x1b[2J\n\xff" + bytes(2000))
+    put(journal, B)
+    first, second = inspection.records(DIRECTORY, A.topic, disk=disk)
+    assert first == f'{A}/0  1970-01-01T00:00:01.000+00:00  k  {{"t": "ü"}}'
+    assert second.startswith(f"{A}/1  1970-01-01T00:00:02.000+00:00  -  \\x1b[2J\\n\\xff\\x00")
+    assert second.endswith("… (2006 bytes)")
+    assert second.isprintable()
+    with pytest.raises(Missing, match=f"but of {A.topic}, {B.topic}"):
+        list(inspection.records(DIRECTORY, "other", disk=disk))

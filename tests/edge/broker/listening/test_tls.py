@@ -109,7 +109,8 @@ def test_a_client_certificate_names_the_user(authority: Authority, tmp_path: Pat
 
 
 def test_a_certificate_with_an_empty_name_names_nobody() -> None:
-    for certificate in ({"subject": ((("commonName", ""),),)}, {"subject": ()}, {}, None):
+    nameless: list[dict[str, object]] = [{"subject": ((("commonName", ""),),)}, {"subject": ()}, {}]
+    for certificate in nameless:
         assert subject_of(certificate, "cn") is None
     assert subject_of({"subjectAltName": (("DNS", ""),)}, "dns") is None
     assert subject_of({"subjectAltName": (("IP Address", "::1"), ("DNS", "k"))}, "dns") == "k"
