@@ -69,7 +69,7 @@ class FileJournal(JournalReader):
         self.open_commit = recovered.next_commit
         self.durable_commit = recovered.next_commit - 1
         self.full: str | None = None
-        self.kept_for: tuple[str, ...] = ()  # streams for whose sake retention found no room
+        self.why_kept = "and nothing may be dropped"  # said by retention
         self.bytes_limit = int(settings.bytes_max)
         # called when nothing is appended any more: who stamps may change the stamp
         self.on_sealed: Callable[[], None] | None = None
@@ -293,13 +293,7 @@ class FileJournal(JournalReader):
             return
         if self.used_bytes + self.settings.reserve_bytes > self.bytes_limit:
             held = f"{self.used_bytes} bytes of {self.bytes_limit}"
-            kept = ", ".join(self.kept_for)
-            why = (
-                f": unsent records of {kept} are in every segment, and may not be lost"
-                if kept
-                else ""
-            )
-            self.full = f"journal {self.directory} is full: {held}, and nothing may be dropped{why}"
+            self.full = f"journal {self.directory} is full: {held}, {self.why_kept}"
         else:
             self.full = None
         self._intake.refusing = self.full

@@ -255,9 +255,14 @@ class _Planner:
                     self._plan.segments.append(sequence)
                     wanted -= 1
         self._plan.segments.sort()
-        journal.kept_for = self._keepers(chosen) if wanted > 0 else ()
+        journal.why_kept = "and nothing may be dropped"
+        if wanted > 0 and (keepers := self._keepers(chosen)):
+            named = ", ".join(keepers)
+            journal.why_kept += (
+                f": unsent records of {named} are in every segment, and may not be lost"
+            )
 
-    def _keepers(self, chosen: set[int]) -> tuple[str, ...]:
+    def _keepers(self, chosen: set[int]) -> list[str]:
         """Streams that say refuse and have unsent records in what must stay: whom to ask when the log is full."""
         keepers = {
             partition.topic
@@ -268,7 +273,7 @@ class _Planner:
             and partition.topic != GAPS_STREAM
             and not self._expendable(partition, summary.end, level=LEVEL_MAX)
         }
-        return tuple(sorted(keepers))[:KEEPERS_TOLD_MAX]
+        return sorted(keepers)[:KEEPERS_TOLD_MAX]
 
     def _carry(self) -> None:
         """All unsent gap records at once, because few are left when all are united."""
