@@ -104,6 +104,7 @@ class ClusterCursor(msgspec.Struct):
 class Cursors(msgspec.Struct):
     log: str
     clusters: dict[str, ClusterCursor] = {}
+    edge: str = ""
 
     def suspect(self) -> None:
         """A newer copy than this one was lost."""
@@ -117,11 +118,20 @@ class Cursors(msgspec.Struct):
                         [msgspec.structs.replace(cursor, suspect=True) for cursor in cursors],
                     )
 
+    def rename(self, edge: str) -> None:
+        """Whose cursors these are. Under another name they may be a copy of another edge's (an image, a backup): it goes on
+        where they stand, under producer ids of its own."""
+        if self.edge not in {"", edge}:
+            self.suspect()
+            for cluster in self.clusters.values():
+                cluster.producers.clear()
+        self.edge = edge
+
 
 class CursorStore:
     """Loads and saves `Cursors`. `save` is synchronous and may be called in another thread with bytes made on the loop."""
 
-    def __init__(self, disk: Disk, directory: str, *, log_id: str) -> None:
+    def __init__(self, disk: Disk, directory: str, *, log_id: str, edge: str) -> None:
         self._disk = disk
         self._directory = directory
         self._generation = 0
@@ -130,6 +140,7 @@ class CursorStore:
         self.damaged: list[str] = []
         disk.make_directory(directory)
         self.cursors = self._load(log_id)
+        self.cursors.rename(edge)
 
     def _load(self, log_id: str) -> Cursors:
         best: Cursors | None = None

@@ -13,18 +13,27 @@ class Described(NamedTuple):
     last_sequence: int
 
 
+class Sample(NamedTuple):
+    """A record that was read back: its offset at the edge, and a digest of its key and value."""
+
+    offset: int
+    digest: int
+
+
 class Found(NamedTuple):
     """What reading back from `floor` to the high watermark found of our edge partition.
 
     `seen`: by label (`hw.range`, the origin of the range it was sent in) one past the highest offset; `cloud_offset`: one
     past the last record of it that lies in the asking range or beyond, in the cloud's offsets. `last`: the newest batch of
-    our producer id. `truncated`: the cloud no longer holds all from `floor` on.
+    our producer id. `truncated`: the cloud no longer holds all from `floor` on. `samples`: the last record of each of the
+    newest own batches, to be held against the journal.
     """
 
     seen: Mapping[int, int]
     cloud_offset: int
     truncated: bool = False
     last: Described | None = None
+    samples: tuple[Sample, ...] = ()
 
     def reach(self, origin: int, acked: int) -> int | None:
         """One past what is known to be stored of the range from `origin` on; None where nothing of it was seen.

@@ -13,6 +13,7 @@ from ...core.record import TopicPartition
 from .cutting import Cutter
 from .partition import PartitionFlow
 from .stages import Stage
+from .twins import Ahead
 
 if TYPE_CHECKING:
     from .lanes import PartitionLanes
@@ -64,6 +65,7 @@ class Lane:
         self.fed_bytes = 0
         self.fed_records = 0
         self.wire_bytes = 0
+        self.ahead = Ahead(flow.late_copies_s)
         self._budget = budget
         self._changed = changed
         self._held = 0

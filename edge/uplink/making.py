@@ -44,7 +44,7 @@ def make_uplink(
     priorities: Mapping[str, int],
 ) -> Uplink:
     """`directory`: of the uplink's small files."""
-    store = CursorStore(world.disk, directory, log_id=journal.log_id)
+    store = CursorStore(world.disk, directory, log_id=journal.log_id, edge=edge)
     shaper = Shaper(
         settings.shaping,
         clock=world.clock,

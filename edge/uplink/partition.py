@@ -80,7 +80,7 @@ class PartitionFlow:
         self._doubt = not fresh
         self._proven_at: float | None = None
         # Offsets below this may be in a copy that still lands; unknown after a restart.
-        self._late_copies_s = late_copies_s
+        self.late_copies_s = late_copies_s
         self._late_until = 0 if fresh else _NO_OFFSET
         self._lost_at: float | None = None
         self._learnt_at = 0.0
@@ -180,7 +180,7 @@ class PartitionFlow:
             return Need.READ_BACK  # the old era ends only when all of it is confirmed
         if self._late():
             # a copy of the old era could land before the new one fences it: wait that out, and ask again
-            self.retry_at = (self._lost_at or 0.0) + self._late_copies_s
+            self.retry_at = (self._lost_at or 0.0) + self.late_copies_s
             self.stage, self._era_origin, self._doubt = Stage.ASK, None, True
             self.is_held = True
             return Need.NOTHING
@@ -221,14 +221,14 @@ class PartitionFlow:
 
     def _late(self) -> bool:
         """May a copy of a request still land that holds something not yet acknowledged?"""
-        over_at = (self._lost_at or 0.0) + self._late_copies_s
+        over_at = (self._lost_at or 0.0) + self.late_copies_s
         return self.acked < self._late_until and self._learnt_at < over_at
 
     def _outdated(self, now: float) -> bool:
         """Late copies are over: ask once more, and what is learnt now is final."""
         if self.stage is not Stage.OPEN or self._flying or self._lost_at is None:
             return False
-        return self._late() and now >= self._lost_at + self._late_copies_s
+        return self._late() and now >= self._lost_at + self.late_copies_s
 
     def _tail(self) -> int:
         return self._unacked[-1].next_offset if self._unacked else self._position
@@ -323,7 +323,7 @@ class PartitionFlow:
             return
         if self._late():
             self._doubt = self.is_held = True
-            self.retry_at = (self._lost_at or 0.0) + self._late_copies_s
+            self.retry_at = (self._lost_at or 0.0) + self.late_copies_s
             return  # the era that follows would have to wait; declare the loss once, not twice
         self.refusal = Refusal(cut.first, cut.first, code, self.last_error)
         self.stage = Stage.DECLARE

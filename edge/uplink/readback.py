@@ -4,11 +4,17 @@ Asked where the broker's own memory (producer state) does not answer. Reads from
 when reading began; only what is below it is replicated. A record is ours when both its address (edge, stream, partition)
 and its log id match. Since we send in order, the highest own offset tells that all before it is there too, or was given
 up before it was sent.
+
+An address says who wrote a record, and a copy of our data directory says the same. So the newest own records are held
+against the journal (`Sample`): one that differs was written by another edge that believes to be this one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+import zlib
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator
+from typing import NamedTuple
 
 from ...core.batch import BatchHeader, decode_batch, split_batches
 from ...core.errors import Missing, Unavailable
@@ -35,10 +41,12 @@ from ...core.record import (
 from .cluster import Cluster, check
 from .cursor import PartitionCursor
 from .cutting import Origin
-from .evidence import Described, Found
+from .evidence import Described, Found, Sample
 
 # Of one answer: two links' worth of a batch; read back is rare and must not crowd out what is live.
 _FETCH_BYTES = 1024 * 1024
+# Batches of which a record is kept to be compared; each costs a journal read.
+_SAMPLES = 32
 LATEST = -1
 EARLIEST = -2
 
@@ -104,6 +112,7 @@ async def read_back(
     log = origin.log.encode()
     position, truncated, end = floor, False, -1
     seen: dict[int, int] = {}
+    samples: deque[Sample] = deque(maxlen=_SAMPLES)
     after, last = floor, None
     while end < 0 or position < end:
         data = await _fetch(cluster, target, position)
@@ -122,13 +131,16 @@ async def read_back(
             position = header.next_offset
             if header.producer_id == producer_id:
                 last = Described(header.producer_epoch, header.last_sequence)
-            for label, next_offset in _own(header, batch, prefix, log).items():
-                seen[label] = max(next_offset, seen.get(label, 0))
-                if next_offset > cursor.origin:
+            own = _own(header, batch, prefix, log)
+            if own:
+                samples.append(Sample(own[-1].offset, digest(own[-1].record)))
+            for each in own:
+                seen[each.label] = max(each.offset + 1, seen.get(each.label, 0))
+                if each.offset >= cursor.origin:
                     after = header.next_offset
         if position == before and position < end:
             raise Unavailable(f"fetch of {target} at {position} brought nothing below {end}")
-    return Found(seen, after, truncated, last)
+    return Found(seen, after, truncated, last, tuple(samples))
 
 
 async def _fetch(cluster: Cluster, target: TopicPartition, position: int) -> PartitionData:
@@ -154,15 +166,27 @@ async def _fetch(cluster: Cluster, target: TopicPartition, position: int) -> Par
     raise Unavailable(f"no answer about {target} in Fetch")
 
 
+class Own(NamedTuple):
+    """A record of ours: its offset at the edge, the origin of the range it was sent in."""
+
+    offset: int
+    label: int
+    record: StoredRecord
+
+
+def digest(record: StoredRecord) -> int:
+    """Of what a broker hands through as it is: not of the timestamp, which a topic may be set to replace."""
+    return zlib.crc32(record.value or b"", zlib.crc32(record.key or b""))
+
+
 def _own(
     header: BatchHeader, batch: bytes | bytearray | memoryview, prefix: bytes, log: bytes
-) -> dict[int, int]:
-    return {} if header.is_control else own_labels(decode_batch(batch)[1], prefix, log)
+) -> list[Own]:
+    return [] if header.is_control else list(own_records(decode_batch(batch)[1], prefix, log))
 
 
-def own_labels(records: Iterable[StoredRecord], prefix: bytes, log: bytes) -> dict[int, int]:
-    """By label one past the highest own offset among these records."""
-    found: dict[int, int] = {}
+def own_records(records: Iterable[StoredRecord], prefix: bytes, log: bytes) -> Iterator[Own]:
+    """Those among these records that carry our address and log id."""
     for record in records:
         address = identity = label = None
         for name, value in record.headers:
@@ -177,5 +201,4 @@ def own_labels(records: Iterable[StoredRecord], prefix: bytes, log: bytes) -> di
         digits = address[len(prefix) :]
         if digits.isdigit():
             origin = int(label) if label is not None and label.isdigit() else 0
-            found[origin] = max(int(digits) + 1, found.get(origin, 0))
-    return found
+            yield Own(int(digits), origin, record)

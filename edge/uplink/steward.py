@@ -38,6 +38,7 @@ from .parts import OnRefused
 from .placement import place
 from .readback import LATEST, cloud_ends, cloud_offset, read_back
 from .settings import UplinkSettings
+from .twins import CONTESTED_S, foreign
 
 _log = structlog.get_logger()
 # A topic that was just created needs a moment until its partitions have leaders.
@@ -140,11 +141,28 @@ class Steward:
             return
         producer_id = flow.cursor.era.producer_id
         producers = answer.active_producers if answer is not None else ()
-        known = next((state for state in producers if state.producer_id == producer_id), None)
-        flow.described(
-            None if known is None else Described(known.producer_epoch, known.last_sequence),
-            asked_at,
-        )
+        state = next((state for state in producers if state.producer_id == producer_id), None)
+        known = None if state is None else Described(state.producer_epoch, state.last_sequence)
+        goes_on = not flow.cursor.suspect  # else it leaves that identity to whoever has it
+        if known is not None and known.epoch == flow.cursor.era.epoch and goes_on:
+            shown = flow.cursor.era.next_offset(known.last_sequence, near=flow.position)
+            if self._is_ahead(lane, shown):
+                return
+        flow.described(known, asked_at)
+
+    def _is_ahead(self, lane: Lane, position: int) -> bool:
+        """Does the cloud show more than we ever had, and may a twin be at work? Then it is asked again later."""
+        end, now = self._journal.bounds(lane.route.source).end, self._clock.monotonic()
+        judged = lane.ahead.judge(position, end, now)
+        if judged is not None:
+            reason, until = judged
+            self._contested(lane, reason, until)
+        return judged is not None
+
+    def _contested(self, lane: Lane, reason: str, until: float) -> None:
+        _log.error("uplink identity is contested", partition=str(lane.route.source), reason=reason)
+        lane.flow.failed(self._clock.monotonic(), reason)
+        lane.flow.retry_at = until
 
     async def read_back(self, lane: Lane) -> None:
         route, cursor = lane.route, lane.flow.cursor
@@ -156,7 +174,11 @@ class Steward:
             self._origin,
             cursor=cursor,
         )
-        lane.flow.looked(found, self._clock.monotonic())
+        now = self._clock.monotonic()
+        if (reason := await foreign(self._journal, route.source, found.samples)) is not None:
+            self._contested(lane, reason, now + CONTESTED_S)
+        elif not self._is_ahead(lane, max((at.offset + 1 for at in found.samples), default=0)):
+            lane.flow.looked(found, now)
 
     async def producer(self, lane: Lane) -> None:
         lane.flow.producer(*await self._new_producer())

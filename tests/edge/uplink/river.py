@@ -161,9 +161,11 @@ class River:
         seed: int = 1,
         chance: float = 0.0,
         host: str = "127.0.0.1",
+        edge: str = EDGE,
         **changes: object,
     ) -> None:
         self._host = host
+        self._edge = edge
         self.priorities: dict[str, int] = {}
         self.journal = MemoryJournal()
         self.rng = random.Random(seed)
@@ -178,7 +180,7 @@ class River:
         return dialer(name, self._settings)
 
     def uplink(self, journal: UplinkJournal | None = None, *, books: Books | None = None) -> Uplink:
-        plain = self.plain_dial(EDGE)
+        plain = self.plain_dial(self._edge)
 
         async def dial(host: str, port: int) -> Connection:
             return Breaking(await plain(host, port), self)
@@ -187,9 +189,11 @@ class River:
         return Uplink(
             journal,
             self._settings,
-            edge=EDGE,
+            edge=self._edge,
             bootstrap=[(self._host, self.port)],
-            store=CursorStore(SystemDisk(), self._directory, log_id=journal.log_id),
+            store=CursorStore(
+                SystemDisk(), self._directory, log_id=journal.log_id, edge=self._edge
+            ),
             clock=SystemClock(),
             rng=self.rng,
             on_refused=self._refuse,

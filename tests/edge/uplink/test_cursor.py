@@ -21,8 +21,8 @@ def _cursor(acked: int) -> PartitionCursor:
     return PartitionCursor(4, 1, Era(1000, 0, 0), acked, 17)
 
 
-def _store(directory: Path, *, log: str = LOG) -> CursorStore:
-    return CursorStore(SystemDisk(), str(directory), log_id=log)
+def _store(directory: Path, *, log: str = LOG, edge: str = "edge-1") -> CursorStore:
+    return CursorStore(SystemDisk(), str(directory), log_id=log, edge=edge)
 
 
 def _saved(directory: Path, *acked: int) -> None:
@@ -38,6 +38,20 @@ def test_what_was_saved_is_there_again(tmp_path: Path) -> None:
     cluster, new = _store(tmp_path).cluster("c1")
     assert cluster.get(SOURCE) == [_cursor(3)]
     assert not new
+
+
+def test_under_another_name_it_goes_on_with_producer_ids_of_its_own(tmp_path: Path) -> None:
+    _saved(tmp_path, 3)
+    store = _store(tmp_path)
+    store.cluster("c1")[0].producers[0] = 1000
+    store.write(store.encode())
+    renamed = _store(tmp_path, edge="edge-2")
+    cluster, new = renamed.cluster("c1")
+    assert cluster.get(SOURCE) == [msgspec.structs.replace(_cursor(3), suspect=True)]
+    assert not cluster.producers, "the others who have a copy of this directory use them too"
+    assert not new
+    renamed.write(renamed.encode())
+    assert _store(tmp_path, edge="edge-2").cursors.edge == "edge-2"
 
 
 @pytest.mark.parametrize("damage", [b"", b"hwcursor", b"x" * 200])

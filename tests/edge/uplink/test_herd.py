@@ -172,7 +172,9 @@ def _edge(cloud: Cloud, seed: int, settings: UplinkSettings) -> tuple[Uplink, Me
         settings,
         edge=f"edge-{seed}",
         bootstrap=[("cloud", 9092)],
-        store=CursorStore(SimDisk(random.Random(seed)), "uplink", log_id=journal.log_id),
+        store=CursorStore(
+            SimDisk(random.Random(seed)), "uplink", log_id=journal.log_id, edge="edge"
+        ),
         clock=LoopClock(asyncio.get_running_loop()),
         rng=random.Random(seed),
         on_refused=refused,
