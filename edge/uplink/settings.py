@@ -26,12 +26,13 @@ class UplinkSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     linger_max: Duration = Duration(2)
     """A trickle is gathered longer: less than `linger_bytes` leaves so often at the most, all streams in one request. The
     first after a silence waits `linger` alone. A request costs some 500 bytes on the wire however little is in it, so ten
-    readings a second cost 50 bytes each at 2 s and 210 at 0.25 s; a live view is 1 s older on average. At one reading a
-    second the same takes 15s. 0: nothing is held for its size."""
+    readings a second cost 50 bytes each at 2 s and 210 at 0.25 s; a live view is 1 s older on average. It is the bound
+    on what gathering adds to a reading's age. 0: nothing is held for its size."""
     linger_bytes: ByteSize = ByteSize(8 * KIB)
     """So much, before compression and with addresses, is worth a request: its frame is a third of what travels then."""
-    linger_metered: Duration = Duration(10)
-    """`linger_max` over a metered link."""
+    linger_metered: Duration = Duration(20)
+    """`linger_max` over a metered link, where bytes cost more than freshness: one reading a second costs 60 bytes each, a
+    fifth of what a bridge spends, and is 10 s older on average. From two a second on it is `linger_bytes` that sends."""
     linger_priority: int = 7
     """Streams of this priority and above (alarms; declared losses are) wait `linger` and no longer; streams have 4."""
     compression: str = "zstd"

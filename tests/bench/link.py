@@ -4,8 +4,8 @@ Two network namespaces made here and a veth pair between them: the edge side has
 other side the cloud (Headwater's, on a directory store) or the Mosquitto that a Mosquitto bridge sends to. Counted are all
 bytes of all frames, both ways, TCP and Ethernet headers and acknowledgements included. Needs root.
 
-What a trickle costs depends on how long it is gathered (docs/uplink.md): HEADWATER_EDGE__UPLINK_OPTIONS__LINGER_MAX=15s in
-the environment measures the same with another setting.
+What a trickle costs depends on how long it is gathered, and that on whether the link is billed (docs/uplink.md): slow
+trickles are measured on both. HEADWATER_EDGE__UPLINK_OPTIONS__LINGER_MAX=15s in the environment measures another setting.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -30,8 +31,15 @@ from .fanin import load
 EDGE, CLOUD = "hwbench-edge", "hwbench-cloud"
 EDGE_ADDRESS, CLOUD_ADDRESS = "10.213.77.1", "10.213.77.2"
 RATES = (1, 10, 100, 1000)
+# On a metered link: those at which gathering matters.
+SLOW_RATES = (1, 10)
 SENSORS = 10
+# Before it counts: the sensors' connecting has been written down and sent up, which is no trickle.
+LEAD_SECONDS, METERED_LEAD_SECONDS = 16.0, 36.0
+# Some whole times of what a metered link gathers (`linger_metered`).
+METERED_SECONDS = 60.0
 SETTLE_SECONDS = 4.0
+UPLINK, UPLINK_METERED, BRIDGE = "Headwater uplink", "Headwater uplink, metered", "Mosquitto bridge"
 # Beyond the interval of the edge's journal of connections.
 WARM_SECONDS = 12.0
 
@@ -106,13 +114,15 @@ def _bytes() -> int:
 def measure(*, seconds: float, directory: Path) -> list[Wire]:
     found = []
     with _namespaces():
-        for name, pair in (("Headwater uplink", _headwater), ("Mosquitto bridge", _bridge)):
+        pairs = ((UPLINK, _headwater), (UPLINK_METERED, _metered), (BRIDGE, _bridge))
+        for name, pair in pairs:
             with (
                 tempfile.TemporaryDirectory(dir=directory) as folder,
                 pair(Path(folder)) as running,
             ):
                 _warm(running)
-                found += [_wire(name, running, rate, seconds) for rate in RATES]
+                rates = SLOW_RATES if name == UPLINK_METERED else RATES
+                found += [_wire(name, running, rate, seconds) for rate in rates]
     return found
 
 
@@ -128,26 +138,42 @@ def _warm(running: Running) -> None:
 
 
 def _wire(name: str, running: Running, rate: int, seconds: float) -> Wire:
-    time.sleep(SETTLE_SECONDS)  # whatever was under way has gone up
-    before = _bytes()
-    heard = load(
-        running,
-        *("--rate", str(rate), "--connections", str(SENSORS), "--seconds", str(max(seconds, 10.0))),
-        program="paceload",
-        prefix=_inside(EDGE),
+    lead, seconds = (
+        (METERED_LEAD_SECONDS, METERED_SECONDS)
+        if name == UPLINK_METERED
+        else (LEAD_SECONDS, max(seconds, 10.0))
     )
-    time.sleep(SETTLE_SECONDS)
-    count = round(heard["acknowledged"])
-    wire = Wire(rate, name, count, (_bytes() - before) / count)
+    flags = ("--rate", str(rate), "--connections", str(SENSORS))
+    length = ("--seconds", str(lead + seconds + 1))
+    with ThreadPoolExecutor(1) as pool:
+        loading = pool.submit(
+            load, running, *flags, *length, program="paceload", prefix=_inside(EDGE)
+        )
+        time.sleep(lead)
+        before = _bytes()
+        time.sleep(seconds)
+        total = _bytes() - before
+        heard = loading.result()
+    assert heard["acknowledged"] == heard["sent"], "a reading that was not taken costs nothing"
+    count = round(rate * seconds)
+    wire = Wire(rate, name, count, total / count)
     print(
-        f"  on the wire, {rate:>5}/s {name:20} {wire.bytes_per_reading:8.1f} bytes per reading",
+        f"  on the wire, {rate:>5}/s {name:25} {wire.bytes_per_reading:8.1f} bytes per reading",
         flush=True,
     )
     return wire
 
 
 @contextmanager
-def _headwater(folder: Path) -> Iterator[Running]:
+def _metered(folder: Path) -> Iterator[Running]:
+    """The same cable, billed by the byte as far as the edge knows."""
+    (folder / "edge.toml").write_text('[edge.uplink_options.shaping]\nmetered = ["up0"]\n')
+    with _headwater(folder, "--config", str(folder / "edge.toml")) as running:
+        yield running
+
+
+@contextmanager
+def _headwater(folder: Path, *more: str) -> Iterator[Running]:
     kafka, http, cloud_http, port = free_port(), free_port(), free_port(), free_port()
     cloud = Daemon(
         "cloud",
@@ -167,6 +193,7 @@ def _headwater(folder: Path) -> Iterator[Running]:
         http=http,
         uplink=f"kafka://{CLOUD_ADDRESS}:{kafka}",
         prefix=_inside(EDGE),
+        more=more,
     )
     try:
         cloud.start()

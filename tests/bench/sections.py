@@ -99,6 +99,7 @@ def wire(found: Sequence[Wire]) -> str:
         "",
         "100-byte JSON readings of ten sensors, each different, at a steady pace; all bytes of all frames on a virtual",
         "Ethernet link, both ways, headers and acknowledgements included. No TLS. A Mosquitto bridge at QoS 1 beside it.",
+        "On a metered link a trickle is gathered longer (docs/uplink.md says what that costs in time).",
         "",
         "| readings/s | by | readings | bytes per reading |",
         "|--:|---|--:|--:|",

@@ -9,6 +9,7 @@ from .contenders import HEADWATER, MOSQUITTO, NATS_ALWAYS
 from .delivery import FAN_OUT_0, FAN_OUT_1
 from .fanin import ONE, TWENTY, median_of, ratio
 from .flash import CLASSES
+from .link import BRIDGE, UPLINK_METERED
 
 if TYPE_CHECKING:
     from .report import Run
@@ -94,10 +95,12 @@ def _wire(run: Run) -> Iterator[Target]:
     for each in run.wire or ():
         by_rate.setdefault(each.rate, {})[each.name] = each.bytes_per_reading
     for rate, names in by_rate.items():
-        ours, theirs = names.get("Headwater uplink"), names.get("Mosquitto bridge")
-        if ours and theirs:
-            what = f"bytes on the wire for a 100-byte reading against a Mosquitto bridge, {rate}/s"
-            yield _at_most(what, ours / theirs, 0.2, "×")
+        theirs = names.pop(BRIDGE, None)
+        for name, ours in names.items():
+            if theirs:
+                link = "/s, metered link" if name == UPLINK_METERED else "/s"
+                what = f"bytes on the wire for a 100-byte reading against a Mosquitto bridge, {rate}{link}"
+                yield _at_most(what, ours / theirs, 0.2, "×")
 
 
 def _flash(run: Run) -> Iterator[Target]:
