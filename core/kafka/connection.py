@@ -25,6 +25,7 @@ from .errors import ErrorCode
 from .messages import ApiVersionsRequest, ApiVersionsResponse, ProduceRequest, ProduceResponse
 from .messages.sasl_authenticate import SaslAuthenticateRequest
 from .messages.sasl_handshake import SaslHandshakeRequest
+from .reaching import reach
 from .sasl import Mechanism
 from .schema import Message, Request
 from .settings import ClientSettings
@@ -61,7 +62,8 @@ async def dial_tcp(
     factory: Callable[[], asyncio.Protocol], host: str, port: int
 ) -> asyncio.Transport:
     """Plain TCP."""
-    return (await asyncio.get_running_loop().create_connection(factory, host, port))[0]
+    sock = await reach(host, port)
+    return (await asyncio.get_running_loop().create_connection(factory, sock=sock))[0]
 
 
 class _Pending(NamedTuple):

@@ -27,6 +27,7 @@ from ..clock import KnownTime
 from ..errors import Refused, Unavailable
 from .credentials import SaslMechanism, SaslSettings, TlsSettings
 from .keepalive import keep_alive
+from .reaching import reach
 from .sasl import MECHANISMS, Mechanism, OAuthBearer, Plain, SaltedPasswords, Scram
 
 # openssl/x509_vfy.h; Python has no name for it, and hands the bits through.
@@ -64,11 +65,11 @@ class TlsDialer:
             context = await asyncio.to_thread(self._context, is_dated)
         except Refused as error:
             raise Unavailable(str(error)) from None
+        sock = await reach(host, port)
         try:
             transport, _ = await asyncio.get_running_loop().create_connection(
                 factory,
-                host,
-                port,
+                sock=sock,
                 ssl=context,
                 server_hostname=self._tls.server_name or host,
                 ssl_handshake_timeout=self._timeout_s,
