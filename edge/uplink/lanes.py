@@ -157,3 +157,16 @@ class PartitionLanes:
     def stop(self) -> None:
         for lane in self:
             lane.stop()
+
+    @property
+    def is_idle(self) -> bool:
+        """Nothing of it is under way, neither records nor questions."""
+        busy = any(lane.busy or lane.reading or lane.flow.flying for lane in self)
+        return not busy and not self.ranges.is_opening
+
+    def retire(self) -> None:
+        """Its place in the cloud is gone; whoever still holds a lane of it finds it inactive. Only where `is_idle`."""
+        self.stop()
+        for lane in self:
+            lane.is_active = False
+        self._lanes.clear()

@@ -126,6 +126,11 @@ class PartitionRanges:
             return False
         return len(self.flows) == 1 or self.live.acked > self.live.cursor.origin
 
+    @property
+    def is_opening(self) -> bool:
+        """Between `begin_opening` and `open` or `give_up_opening`."""
+        return self._opening is not None
+
     def splits(self, behind_max: int) -> bool:
         """Should a new one be opened, and may it?"""
         return self.may_open and self.lags(behind_max)

@@ -359,6 +359,18 @@ class Session:
             self._open_backoff.reset()
             _log.info("uplink sends live data beside the backlog", partitions=len(partitions))
 
+    def _readmit(self) -> None:
+        """Partitions whose place in the cloud is gone (the topic was deleted, or made anew with fewer) begin again."""
+        for source, partition in list(self._partitions.items()):
+            target = partition.route.target
+            count = self._cluster.partitions(target.topic)
+            if (count is None or target.partition >= count) and partition.is_idle:
+                _log.warning("uplink topic is gone", partition=str(source), topic=target.topic)
+                self._keeper.cursor.put(source, partition.cursors(()))
+                partition.retire()
+                del self._partitions[source]
+                self._notified.set()
+
     # -- leaders -----------------------------------------------------------------------------------------------------
 
     async def _refresh(self) -> None:
@@ -379,6 +391,7 @@ class Session:
                     ) from error
                 self._refresh_wake.set()
             else:
+                self._readmit()
                 if not failures:
                     backoff.reset()
                 failures = 0

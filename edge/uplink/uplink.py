@@ -199,7 +199,9 @@ class Uplink:
         self._progress = _contiguous(self._known)
 
     def _acked(self, partition: PartitionLanes) -> None:
-        self._progress[partition.route.source] = partition.ranges.progress
+        source = partition.route.source
+        self._progress[source] = partition.ranges.progress
+        self._known[source] = partition.ranges.acknowledged
 
     def unsent(self, source: TopicPartition, first: int, last: int) -> list[tuple[int, int]]:
         """Of `first` to `last`, both included, those that are not in the cloud for good: a live lane may be ahead."""

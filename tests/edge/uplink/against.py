@@ -12,16 +12,11 @@ import pytest
 from tests.cloud.broker.running import run, started
 from tests.interop.apache.broker import JARS, ApacheKafka
 
-BROKERS = [
-    "headwater",
-    pytest.param(
-        "apache",
-        marks=[
-            pytest.mark.interop,
-            pytest.mark.skipif(not JARS.exists(), reason="Apache Kafka's jars are not here"),
-        ],
-    ),
+APACHE = [
+    pytest.mark.interop,
+    pytest.mark.skipif(not JARS.exists(), reason="Apache Kafka's jars are not here"),
 ]
+BROKERS = ["headwater", pytest.param("apache", marks=APACHE)]
 
 
 @contextlib.asynccontextmanager

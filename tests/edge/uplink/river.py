@@ -12,8 +12,9 @@ from typing import TypeVar
 from headwater.core.batch import decode_batch, encode_batch, split_batches
 from headwater.core.clock import SystemClock
 from headwater.core.disk import SystemDisk
-from headwater.core.errors import Missing, OffsetOutOfRange, Unknown
+from headwater.core.errors import Missing, OffsetOutOfRange, Unavailable, Unknown
 from headwater.core.journal.reading import Arrival, Bounds, Position
+from headwater.core.kafka.messages.delete_topics import DeleteTopicsRequest, DeleteTopicState
 from headwater.core.kafka.messages.fetch import FetchPartition, FetchRequest, FetchTopic
 from headwater.core.kafka.messages.produce import ProduceRequest
 from headwater.core.kafka.schema import Message, Request
@@ -25,6 +26,7 @@ from headwater.edge.uplink.cluster import Cluster, Connection, Dialer
 from headwater.edge.uplink.cursor import CursorStore
 from headwater.edge.uplink.dialing import dialer
 from headwater.edge.uplink.feeding import UplinkJournal
+from headwater.edge.uplink.readback import EARLIEST, cloud_offset
 from headwater.edge.uplink.settings import UplinkSettings
 from headwater.edge.uplink.status import UplinkStatus
 from headwater.edge.uplink.uplink import Uplink
@@ -225,6 +227,23 @@ class River:
         while not holds():  # noqa: ASYNC110  # the uplink tells nobody; a test looks
             await asyncio.sleep(0.005)
 
+    async def recreate(self, topic: str, *, partitions: int = 0) -> None:
+        """Somebody deletes the topic, and makes it anew where `partitions` are named."""
+        cluster = Cluster(
+            [(self._host, self.port)], self.plain_dial("admin"), timeout_s=10.0, rng=self.rng
+        )
+        await cluster.connect()
+        await cluster.ask(
+            None, DeleteTopicsRequest(topics=[DeleteTopicState(name=topic)], timeout_ms=10_000)
+        )
+        if partitions:
+            async with asyncio.timeout(10):
+                while cluster.partitions(topic) != partitions:
+                    with contextlib.suppress(Unavailable):  # its files are still being removed
+                        await cluster.create(topic, partitions=partitions, replication_factor=1)
+                    await cluster.refresh([topic])
+        await cluster.close()
+
     async def stored(self, topic: str) -> dict[int, list[StoredRecord]]:
         """Everything the cluster holds of a topic, by cloud partition."""
         plain = self.plain_dial("reader")
@@ -248,7 +267,7 @@ async def _read_all(
     cluster: Cluster, node: int | None, topic: str, partition: int
 ) -> list[StoredRecord]:
     records: list[StoredRecord] = []
-    offset = 0
+    offset = await cloud_offset(cluster, TopicPartition(topic, partition), EARLIEST)
     while True:
         wanted = FetchPartition(
             partition=partition, fetch_offset=offset, partition_max_bytes=1 << 22

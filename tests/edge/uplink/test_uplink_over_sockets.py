@@ -18,7 +18,7 @@ from headwater.core.units import ByteSize
 from headwater.edge.uplink.metrics import UplinkMetrics
 from tests.cloud.broker.running import run, started
 
-from .against import BROKERS, against
+from .against import APACHE, BROKERS, against
 from .river import River, addresses
 
 
@@ -87,6 +87,35 @@ def test_a_gap_is_crossed_and_what_follows_arrives_once(kind: str, tmp_path: Pat
             await river.drained(uplink)
         stored = [r for each in (await river.stored("readings")).values() for r in each]
         assert addresses(stored, source) == [*range(10), *range(20, 35)]
+
+    against(kind, tmp_path, body)
+
+
+@pytest.mark.parametrize(
+    ("kind", "partitions"),
+    [("headwater", 0), ("headwater", 2), pytest.param("apache", 2, marks=APACHE)],
+)
+def test_a_topic_that_was_deleted_is_made_anew_and_what_follows_arrives(
+    kind: str, partitions: int, tmp_path: Path
+) -> None:
+    sources = [TopicPartition("readings", n) for n in range(3)]
+
+    async def body(port: int) -> None:
+        river = River(tmp_path, port, partitions=3)
+        for source in sources:
+            river.journal.append(source, [b"before"] * 5)
+        async with river.running() as uplink:
+            await river.drained(uplink)
+            await river.recreate("readings", partitions=partitions)
+            for source in sources:
+                river.journal.append(source, [b"after"] * 5)
+            await river.drained(uplink)
+            await river.until(lambda: all(uplink.progress[source] == 10 for source in sources))
+        stored = await river.stored("readings")
+        everything = [record for each in stored.values() for record in each]
+        assert len(stored) == (partitions or 3)
+        for source in sources:
+            assert addresses(everything, source) == [*range(5, 10)]
 
     against(kind, tmp_path, body)
 
