@@ -46,6 +46,7 @@ OUTSIDE = {
     ),
     "socket": (
         "core/kafka/keepalive.py",
+        "core/kafka/reaching.py",
         "core/notify.py",
         "edge/broker/listening/listeners.py",
         "edge/broker/listening/opening.py",
