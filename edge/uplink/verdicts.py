@@ -1,9 +1,10 @@
 """What an answer to Produce says about the data: Kafka's sixty error codes as seven verdicts.
 
-DONE       stored, now or by an earlier copy of the same request
+DONE       stored, now or by an earlier copy of the same request, and replicated
 RETRY      not now; ask where the broker stands and go on from there
 LEADER     another broker leads the partition; as RETRY, after asking for metadata
-SEQUENCE   the broker expects another sequence number: a batch before this one is missing, or a copy came through
+SEQUENCE   the broker expects another sequence number: a batch before this one is missing, or a copy came through. Also
+           where it says "duplicate": it does not say of what, nor that the copy is replicated, so it is looked at
 IDENTITY   the producer id or epoch is not ours any more, or is forgotten where that matters: take a new one
 REFUSED    these bytes will never be taken: split, and a single record is declared lost
 PLAIN      the broker cannot read the compression: send uncompressed
@@ -33,7 +34,6 @@ class Verdict(enum.Enum):
 
 VERDICTS = {
     ErrorCode.NONE: Verdict.DONE,
-    ErrorCode.DUPLICATE_SEQUENCE_NUMBER: Verdict.DONE,
     ErrorCode.CORRUPT_MESSAGE: Verdict.RETRY,  # damaged on the way
     ErrorCode.REQUEST_TIMED_OUT: Verdict.RETRY,
     ErrorCode.NETWORK_EXCEPTION: Verdict.RETRY,
@@ -52,6 +52,7 @@ VERDICTS = {
     ErrorCode.UNKNOWN_TOPIC_OR_PARTITION: Verdict.LEADER,
     ErrorCode.UNKNOWN_TOPIC_ID: Verdict.LEADER,
     ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER: Verdict.SEQUENCE,
+    ErrorCode.DUPLICATE_SEQUENCE_NUMBER: Verdict.SEQUENCE,
     ErrorCode.UNKNOWN_PRODUCER_ID: Verdict.IDENTITY,
     ErrorCode.INVALID_PRODUCER_EPOCH: Verdict.IDENTITY,
     ErrorCode.PRODUCER_FENCED: Verdict.IDENTITY,
