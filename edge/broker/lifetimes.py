@@ -205,7 +205,8 @@ class Lifetimes:
             client.deadline.cancel()
         session = client.session
         if session is not None and session.link is client:
-            session.unbind(self._broker.now)
+            # not the tick's: what is counted from here may end late, but not before its time
+            session.unbind(self._broker.clock.monotonic())
             will = client.will
             client.will = None
             if will is not None:
@@ -245,7 +246,7 @@ class Lifetimes:
                 client.use(self._router.routes(session.client_id, session.rights))
 
     def _let_will_wait(self, session: Session, delay_s: float) -> None:
-        due = self._broker.now + delay_s
+        due = self._broker.clock.monotonic() + delay_s
         session.will_due = self._broker.deadlines.at(due, lambda _: self._will_due(session))
 
     def _let_expire(self, session: Session) -> None:
@@ -260,7 +261,7 @@ class Lifetimes:
             session.left = self._broker.moments.now()
             if session.will is not None:
                 session.will_delay_s = will_delay(session.will, session, self._broker.settings)
-        session.ends_at = self._broker.now + max(0.0, session.expiry_s - away_s)
+        session.ends_at = self._broker.clock.monotonic() + max(0.0, session.expiry_s - away_s)
         if session.expiry_s <= away_s:
             self._end(session)
             return

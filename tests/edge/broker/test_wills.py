@@ -83,6 +83,26 @@ def test_a_delayed_will_waits_and_is_cancelled_by_a_return() -> None:
     assert bench.journal.values == [b"c"]
 
 
+def test_delay_and_expiry_count_from_when_the_client_went_not_from_the_tick_before() -> None:
+    bench = Bench()
+    bench.connect("w", clean=False, will=DELAYED, properties=KEPT)
+    peer = bench.connect("c", clean=False, will=DELAYED, properties=KEPT)
+    bench.clock.advance(0.4)  # and no tick meanwhile
+    peer.lose()
+    bench.clock.advance(9.9)
+    bench.broker.tick()
+    assert bench.journal.values == []  # [MQTT-3.1.3-9]
+    bench.clock.advance(0.2)
+    bench.broker.tick()
+    assert bench.journal.values == [b"c"]
+    bench.clock.advance(89.8)
+    bench.broker.tick()
+    assert "c" in bench.broker.sessions  # [MQTT-3.1.2-23]
+    bench.clock.advance(0.2)
+    bench.broker.tick()
+    assert "c" not in bench.broker.sessions
+
+
 def test_a_delayed_will_is_published_when_its_session_ends_before() -> None:
     bench = Bench()
     bench.connect("c", will=DELAYED).lose()  # session expiry 0
