@@ -22,6 +22,7 @@ import msgspec
 from .decoding import decode_packet
 from .encoding import encode_packet
 from .packets import (
+    BRIDGE_BIT,
     Connack,
     Connect,
     Disconnect,
@@ -30,6 +31,7 @@ from .packets import (
     Pingreq,
     Pingresp,
     Publish,
+    Subscribe,
     Version,
 )
 from .properties import NO_PROPERTIES, Properties
@@ -43,6 +45,7 @@ from .reasons import (
     protocol_error,
 )
 from .scan import scan_publishes
+from .topics import SHARED_PREFIX
 
 Run = list[tuple[bytes, bytes, bytes]]
 
@@ -63,6 +66,7 @@ class State(enum.Enum):
 class ServerConnection:
     __slots__ = (
         "_aliases",
+        "_bridge",
         "_data",
         "_needed",
         "_position",
@@ -80,6 +84,7 @@ class ServerConnection:
         self.version = Version.V311  # until CONNECT says otherwise
         self.packet_bytes_max = packet_bytes_max
         self.topic_alias_max = topic_alias_max
+        self._bridge = False
         self._problem_information = True  # the client wants to know why
         self._send_bytes_max = 0  # 0: the client set no limit
         self._aliases: dict[int, str] | None = None
@@ -183,14 +188,18 @@ class ServerConnection:
     def _decode(self, first_byte: int, body: bytes) -> Packet:
         if self.state is State.AWAITING_CONNECT and body[:6] == b"\0\4MQTT" and len(body) > 6:
             # so that even a CONNECT that is refused is answered in its own version
-            self.version = Version.V5 if body[6] >= Version.V5 else Version.V311
+            level = body[6] & ~BRIDGE_BIT
+            self.version = Version.V5 if level >= Version.V5 else Version.V311
         packet = decode_packet(first_byte, body, self.version)
         if isinstance(packet, Connect):
+            self._bridge = packet.bridge
             self._send_bytes_max = packet.properties.maximum_packet_size or 0
             self._problem_information = packet.properties.request_problem_information != 0
         elif isinstance(packet, Publish) and packet.properties.subscription_identifiers:
             # [MQTT-3.3.4-6]: only servers send them
             raise protocol_error("PUBLISH from a client with a subscription identifier")
+        elif self._bridge and isinstance(packet, Subscribe):
+            return for_a_bridge(packet)
         return packet
 
     def _resolve(self, packet: Publish, alias: int) -> Publish:
@@ -272,6 +281,17 @@ class ServerConnection:
         if state is State.AWAITING_CONNECT and reason in RETURN_CODES:
             return encode_packet(Connack(reason=reason), self.version)
         return b""
+
+
+def for_a_bridge(packet: Subscribe) -> Subscribe:
+    """As it would be asked for in MQTT 5, where "no local" is not for shared subscriptions ([MQTT-3.8.3-4])."""
+    subscriptions = tuple(
+        msgspec.structs.replace(
+            each, no_local=not each.filter.startswith(SHARED_PREFIX), retain_as_published=True
+        )
+        for each in packet.subscriptions
+    )
+    return msgspec.structs.replace(packet, subscriptions=subscriptions)
 
 
 def without_diagnostics(packet: Packet) -> Packet:

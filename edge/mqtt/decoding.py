@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .packets import (
+    BRIDGE_BIT,
     Acknowledgement,
     Auth,
     Connack,
@@ -75,7 +76,7 @@ def decode_packet(first_byte: int, body: bytes, version: Version) -> Packet:
 
 
 def _connect(reader: Reader, version: Version, kind: PacketType) -> Connect:
-    version = _protocol(reader)
+    version, bridge = _protocol(reader)
     flags = reader.uint8()
     if flags & 0x01:
         raise malformed("reserved CONNECT flag is set")  # [MQTT-3.1.2-3]
@@ -97,14 +98,17 @@ def _connect(reader: Reader, version: Version, kind: PacketType) -> Connect:
         user_name=reader.text() if has_user_name else None,
         password=reader.binary() if has_password else None,
         properties=properties,
+        bridge=bridge,
     )
 
 
-def _protocol(reader: Reader) -> Version:
+def _protocol(reader: Reader) -> tuple[Version, bool]:
     name = reader.binary()
     level = reader.uint8()
-    if name == b"MQTT" and level in (4, 5):
-        return Version(level)
+    if name == b"MQTT" and level in {Version.V311, Version.V5}:
+        return Version(level), False
+    if name == b"MQTT" and level == Version.V311 | BRIDGE_BIT:
+        return Version.V311, True
     if name not in (b"MQTT", b"MQIsdp"):
         raise Violation(Reason.UNSUPPORTED_PROTOCOL_VERSION, f"protocol name {name[:16]!r}")
     raise Violation(Reason.UNSUPPORTED_PROTOCOL_VERSION, f"protocol level {level}")

@@ -6,6 +6,7 @@ Everything given is assumed legal: it was decoded before, or is ours.
 from __future__ import annotations
 
 from .packets import (
+    BRIDGE_BIT,
     Acknowledgement,
     Auth,
     Connack,
@@ -83,7 +84,7 @@ def _connect(packet: Connect) -> bytes:
     version = packet.version
     parts = [
         encode_text("MQTT"),
-        bytes((version, flags)),
+        bytes((version | BRIDGE_BIT if packet.bridge else version, flags)),
         packet.keep_alive.to_bytes(2, "big"),
         _properties(packet.properties, version),
         encode_text(packet.client_id),

@@ -40,6 +40,11 @@ class Version(enum.IntEnum):
     V5 = 5
 
 
+# Set in the protocol level by a bridge that speaks 3.1 or 3.1.1: it wants nothing back that it published, and RETAIN as it
+# was published. No specification has it; in MQTT 5 these are options of each subscription.
+BRIDGE_BIT = 0x80
+
+
 class Will(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=True, omit_defaults=True):
     topic: str
     payload: bytes
@@ -49,6 +54,8 @@ class Will(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=True, o
 
 
 class Connect(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
+    """`bridge`: the client says that it is another broker, as Mosquitto's bridges do before MQTT 5 (`BRIDGE_BIT`)."""
+
     version: Version
     client_id: str
     clean_start: bool = True
@@ -57,6 +64,7 @@ class Connect(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=True
     user_name: str | None = None
     password: bytes | None = None
     properties: Properties = NO_PROPERTIES
+    bridge: bool = False
 
 
 class Connack(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
