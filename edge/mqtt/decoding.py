@@ -42,6 +42,10 @@ _FLAGS = {
     PacketType.UNSUBSCRIBE: 0b0010,
 }
 
+# Packets of MQTT 3.1 are those of 3.1.1, and what it asks of a client is asked of no server. It is heard for the sake of who
+# speaks 3.1.1: Paho's Java and Go clients, refused for a wrong password, try again with 3.1 and report that second answer.
+_SAME_AS_V311 = {(b"MQTT", Version.V311.value), (b"MQIsdp", 3)}
+
 _AUTH_CODES = (0x00, 0x18, 0x19)
 
 # Tables 3.4, 3.6 and 3.13 of MQTT 5.0: the reasons that a packet may give ([MQTT-3.4.2-1] and its like)
@@ -105,10 +109,10 @@ def _connect(reader: Reader, version: Version, kind: PacketType) -> Connect:
 def _protocol(reader: Reader) -> tuple[Version, bool]:
     name = reader.binary()
     level = reader.uint8()
-    if name == b"MQTT" and level in {Version.V311, Version.V5}:
-        return Version(level), False
-    if name == b"MQTT" and level == Version.V311 | BRIDGE_BIT:
-        return Version.V311, True
+    if name == b"MQTT" and level == Version.V5:
+        return Version.V5, False
+    if (name, level & ~BRIDGE_BIT) in _SAME_AS_V311:
+        return Version.V311, bool(level & BRIDGE_BIT)
     if name not in (b"MQTT", b"MQIsdp"):
         raise Violation(Reason.UNSUPPORTED_PROTOCOL_VERSION, f"protocol name {name[:16]!r}")
     raise Violation(Reason.UNSUPPORTED_PROTOCOL_VERSION, f"protocol level {level}")

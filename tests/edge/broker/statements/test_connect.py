@@ -102,6 +102,21 @@ def test_another_protocol_level_is_refused_with_a_reason(level: int) -> None:
     assert connack(answer) == ((0, 0x84) if level > 5 else (0, 0x01))
 
 
+def test_a_client_of_mqtt_3_1_is_served_and_told_why_it_is_not() -> None:
+    """Paho's Java and Go clients fall back to it whenever 3.1.1 was refused, and report what they are told then."""
+
+    def mqisdp(client_id: bytes, flags: int) -> bytes:
+        return packet(0x10, text(b"MQIsdp"), bytes((3, flags)), number(0), text(client_id))
+
+    bench = Bench()
+    wire = Wire(bench, V4)
+    assert connack(wire.say(mqisdp(b"c", 0x02))) == (0, 0)
+    assert wire.say(publish(V4, flags=2, id=7)) == ack(0x40, 7)
+    refused = Wire(bench, V4)
+    assert connack(refused.say(mqisdp(b"", 0x00))) == (0, 0x02)
+    assert refused.closed
+
+
 WITH_WILL = text(b"w") + text(b"x")
 # (why, connect flags, what follows the client identifier, statements of 3.1.1, of 5.0)
 BROKEN = [
