@@ -37,8 +37,7 @@ class NotPermitted(TopicRefused):
     """A topic that this client may not publish to (0x87)."""
 
     def __init__(self, topic: str) -> None:
-        super().__init__(topic)
-        self.reason = Reason.NOT_AUTHORIZED
+        Violation.__init__(self, Reason.NOT_AUTHORIZED, f"{topic[:80]!r}: not permitted")
 
 
 def refusal(error: Exception) -> Reason:
