@@ -41,12 +41,12 @@ fi
 node=.cache/node
 if ! cmp -s tests/interop/node/package.json "$node/package.json" || [ ! -d "$node/node_modules" ]; then
     if command -v npm >/dev/null; then
-        echo "fetching kafkajs"
+        echo "fetching kafkajs and mqtt.js"
         mkdir -p "$node"
         cp tests/interop/node/package.json "$node/package.json"
         npm install --silent --no-audit --no-fund --prefix "$node" >.cache/npm.log 2>&1 ||
             { rm -rf "$node"; echo "npm failed, see .cache/npm.log"; }
     else
-        echo "not fetched here: kafkajs (needs npm)"
+        echo "not fetched here: kafkajs and mqtt.js (need npm)"
     fi
 fi

@@ -165,7 +165,10 @@ class Client(Intake):
             # nor, where it was released before we said PUBREC, goes out before the sync what says "I have it"
             self._hold_for(commit, b"\x70\x02" + packet.packet_id.to_bytes(2, "big"))
             return
-        reason = Reason.PACKET_IDENTIFIER_NOT_FOUND if commit is None else Reason.SUCCESS
+        reason = Reason.SUCCESS
+        if commit is None and not self.resumed:
+            # in a session that goes on it was completed, and that PUBCOMP was lost: the publish did not fail (5.0: 3.7.2.1)
+            reason = Reason.PACKET_IDENTIFIER_NOT_FOUND
         self.reply(Acknowledgement(PacketType.PUBCOMP, packet.packet_id, reason))
 
     def _take_disconnect(self, packet: Disconnect) -> None:

@@ -162,6 +162,7 @@ class Lifetimes:
     def _open(self, client: Client, packet: Connect, connack: Connack) -> None:
         client.send(client.connection.accept(connack))
         client.will = packet.will
+        client.resumed = connack.session_present
         if self._observer is not None:
             self._observer.connected(client, packet)
         if connack.session_present and client.session is not None:

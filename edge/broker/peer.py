@@ -32,6 +32,7 @@ class Peer(Plain):
         "aliases",
         "deadline",
         "keep_alive_s",
+        "resumed",
         "send_bytes_max",
         "surplus",
         "unacknowledged",
@@ -59,6 +60,7 @@ class Peer(Plain):
         self.send_bytes_max = 0  # the largest packet it takes; 0: any
         self.aliases: OutboundAliases | None = None  # towards it
         self.surplus = False  # one too many: it will be told so
+        self.resumed = False  # its session was here before this connection
         self.writable = True
         self.keep_alive_s = 0.0
         self._made_at = broker.now

@@ -161,6 +161,21 @@ def test_qos_2_is_stored_once_across_a_lost_connection_in_one_session() -> None:
     assert bench.journal.values == [b"once"]
 
 
+def test_pubrel_repeated_after_a_lost_pubcomp_is_a_success() -> None:
+    """mqtt.js and Paho tell their user of 0x92 as of a publish that failed, and this one did not."""
+    bench = Bench()
+    kept = Properties(session_expiry_interval=100)
+    peer = bench.connect("c", clean=False, properties=kept)
+    peer.publish("a", b"once", qos=2, id=9)
+    bench.sync()
+    peer.send(Acknowledgement(PUBREL, 9))
+    bench.sync()
+    peer.lose()
+    again = bench.connect("c", clean=False, properties=kept)
+    again.send(Acknowledgement(PUBREL, 9))
+    assert again.take() == [Acknowledgement(PUBCOMP, 9)]
+
+
 def test_pubrel_of_an_unknown_identifier_is_completed_and_says_so() -> None:
     bench = Bench()
     peer = bench.connect()
