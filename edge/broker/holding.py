@@ -16,6 +16,10 @@ from .transport import Pause
 if TYPE_CHECKING:
     from .sessions import Session
 
+# Some libraries send all they are given at once, thousands of publishes at QoS 2, before the first PUBREL. An identifier is
+# less than a hundred bytes: a megabyte for a client that never releases any.
+UNTOLD = 10
+
 
 class Holding(Peer):
     __slots__ = ()
@@ -74,12 +78,15 @@ class Holding(Peer):
     def _check_incoming(self, session: Session) -> None:
         """[MQTT-3.3.4-7]. PUBREC frees nothing: a QoS 2 publish counts until its PUBCOMP ([MQTT-3.3.4-9]).
 
-        Of a 3.1.1 client only what it never releases is counted against it.
+        Of a 3.1.1 client only what it never releases is counted against it, and more of that: nobody told it of a limit, and
+        not to read it would keep its PUBREL from coming.
         """
-        unfinished = len(session.incoming)
+        unfinished, limit = len(session.incoming), self.receive_maximum
         if self.version is Version.V5:
             unfinished += self._held - self._pubrecs
-        if unfinished > self.receive_maximum:
+        else:
+            limit *= UNTOLD
+        if unfinished > limit:
             raise Violation(Reason.RECEIVE_MAXIMUM_EXCEEDED, f"{unfinished} publishes in flight")
 
     def _pop_older(self, commit: int) -> list[bytes]:

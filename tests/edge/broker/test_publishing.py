@@ -276,6 +276,18 @@ def test_a_3_1_1_client_beyond_the_window_is_not_read_until_it_is_acknowledged()
     assert len(peer.take()) == 2
 
 
+def test_a_3_1_1_client_may_release_late_what_it_published_in_one_go() -> None:
+    """gmqtt, mqtt.js: three thousand publishes at QoS 2, then the PUBRELs."""
+    bench = Bench(settings=MqttSettings(receive_maximum=2))
+    peer = bench.connect(version=Version.V311)
+    for id_ in range(1, 21):
+        peer.publish("a", qos=2, id=id_)
+        bench.sync()
+    assert not peer.transport.closed
+    peer.publish("a", qos=2, id=21)
+    assert peer.transport.closed
+
+
 def test_nobody_is_read_while_the_journal_has_more_than_it_can_write() -> None:
     bench = Bench()
     peer, other = bench.connect("a"), bench.connect("b")
