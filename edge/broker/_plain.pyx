@@ -56,7 +56,8 @@ cdef Py_ssize_t _take(
                 break
             if settle is None:
                 settle = session.outbound.settle
-            settle(length)
+            if settle(length):
+                break
             position += 4
             continue
         if first != 0x32 and first != 0x30:

@@ -43,13 +43,14 @@ def take_plain(  # noqa: PLR0917 - by position, because names cost as much as a 
     now_ms: int,
     acks: list[bytes],
     offer: Callable[[Route, bytes, int, int], None],
-    settle: Callable[[int], None],
+    settle: Callable[[int], bool | None],
     told: list[Fresh] | None,
 ) -> tuple[int, int]:
     """(position of the first byte not taken, publishes taken). The PUBACKs of those at QoS 1 are added to `acks`.
 
     `offer(route, payload, qos, offset)` is called for what may have subscribers, when it is appended; `settle(packet_id)`
-    for each PUBACK. `told`, where repetitions are looked for (doubts.py), gets each publish at QoS 1. Nothing is raised.
+    for each PUBACK, and where it says True that one is for the ordinary path. `told`, where repetitions are looked for
+    (doubts.py), gets each publish at QoS 1. Nothing is raised.
     """
     position = taken = 0
     while True:
@@ -57,7 +58,8 @@ def take_plain(  # noqa: PLR0917 - by position, because names cost as much as a 
             packet_id = int.from_bytes(data[position + 2 : position + 4], "big")
             if len(data) < position + 4 or not packet_id:
                 return position, taken
-            settle(packet_id)
+            if settle(packet_id):
+                return position, taken
             position += 4
             continue
         # one at a time: where the second is not for us, the first is done all the same

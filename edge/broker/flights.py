@@ -25,7 +25,7 @@ from ..mqtt.aliases import OutboundAliases
 from ..mqtt.encoding import encode_packet
 from ..mqtt.packets import Acknowledgement, PacketType, Version
 from ..mqtt.properties import NO_PROPERTIES
-from ..mqtt.reasons import Reason
+from ..mqtt.reasons import Reason, protocol_error
 from .backlog import Delivery
 from .departures import Departures, Reading
 from .messages import Message
@@ -99,6 +99,18 @@ class Flight:
         flight.sent = flight.shared = True
         flight.commit = 0
         return flight
+
+
+_AT_LEAST_ONCE = (PacketType.PUBACK,)
+_RECEIVED = (PacketType.PUBREC,)
+_RELEASED = (PacketType.PUBREC, PacketType.PUBCOMP)  # PUBREC comes again where PUBLISH did
+
+
+def _answers_to(flight: Flight) -> tuple[PacketType, ...]:
+    """What its subscriber may send next."""
+    if flight.qos == 1:
+        return _AT_LEAST_ONCE
+    return _RELEASED if flight.released else _RECEIVED
 
 
 class Flights(ABC):
@@ -260,11 +272,14 @@ class Flights(ABC):
 
     # --- acknowledgements -----------------------------------------------------------------------------------------
 
-    def settle(self, packet_id: int) -> None:
-        """A PUBACK that says nothing else: `acknowledge` without the packet."""
-        flight = self._flights.pop(packet_id, None)
+    def settle(self, packet_id: int) -> bool:
+        """A PUBACK that says nothing else: `acknowledge` without the packet. True where that must judge it."""
+        flight = self._flights.get(packet_id)
         if flight is None:
-            return
+            return False
+        if flight.qos == 2:
+            return True
+        del self._flights[packet_id]
         self._flight_bytes -= flight.size
         if flight.group is not None:
             flight.group.settled(flight)
@@ -272,21 +287,24 @@ class Flights(ABC):
             self._changed = True
             self._departures.progressed(self)
         if self.waits:
-            self.pump(self._departures.now)
+            self.pump(self._departures.clock.monotonic())
+        return False
 
     def acknowledge(self, packet: Acknowledgement, now: float) -> None:
-        """PUBACK, PUBREC or PUBCOMP from the subscriber."""
+        """PUBACK, PUBREC or PUBCOMP from the subscriber. Raises Violation for one that is not this delivery's."""
         link = self.link
         assert link is not None
         packet_id = packet.packet_id
         flight = self._flights.get(packet_id)
+        if flight is not None and packet.kind not in _answers_to(flight):
+            # [MQTT-4.3.2-1], [MQTT-4.3.3-2] and [-5]: unacknowledged until the packet that it waits for has come
+            raise protocol_error(f"{packet.kind.name} of a delivery at QoS {flight.qos}")
         if packet.kind is PacketType.PUBREC and packet.reason < Reason.UNSPECIFIED_ERROR:
             if flight is None:
                 reason = Reason.PACKET_IDENTIFIER_NOT_FOUND
                 self._pubrel(link, packet_id, reason)
                 return
             if not flight.released:
-                flight = self._own(packet_id, flight)
                 flight.released = True
                 flight.commit = UNNOTED
                 flight.message = None

@@ -125,6 +125,19 @@ def test_plain_acknowledgements_are_settled_wherever_they_stand(twin: ModuleType
     assert heard.settled == [0x102, 1, 0xFFFF]
 
 
+def test_an_acknowledgement_that_must_be_judged_is_left_to_the_ordinary_path(
+    twin: ModuleType,
+) -> None:
+    a = Routed("a")
+    data = publish("a", b"1", 1) + b"\x40\x02\x00\x07" + publish("a", b"2", 1)
+    acks: list[bytes] = []
+    told = twin.take_plain(
+        *(data, LIMIT, False, {a.key: a}, GENERATION, 5, acks),
+        *(Heard().offer, lambda packet_id: packet_id == 7, None),
+    )
+    assert told == (len(publish("a", b"1", 1)), 1)
+
+
 @pytest.mark.parametrize(
     "stop",
     [

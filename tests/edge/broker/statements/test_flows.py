@@ -12,6 +12,7 @@ from .wire import (
     MALFORMED,
     PINGREQ,
     PINGRESP,
+    PROTOCOL,
     V5,
     Wire,
     ack,
@@ -230,6 +231,39 @@ def test_what_was_answered_with_an_error_is_not_sent_again(flags: int, kind: int
     reader.lose()
     again = opened(reader.bench, V5, b"r", **kept(V5))
     assert again.hear() == b""
+
+
+@both
+@pytest.mark.parametrize(
+    ("flags", "kind"),
+    [
+        pytest.param(2, PUBREC, marks=covers(v4="4.3.2-1 4.8.0-1", v5="4.3.2-3 4.13.1-1")),
+        pytest.param(2, PUBCOMP, marks=covers(v4="4.3.2-1 4.8.0-1", v5="4.3.2-3 4.13.1-1")),
+        pytest.param(4, PUBACK, marks=covers(v4="4.3.3-1 4.8.0-1", v5="4.3.3-3 4.13.1-1")),
+        pytest.param(4, PUBCOMP, marks=covers(v4="4.3.3-1 4.8.0-1", v5="4.3.3-3 4.13.1-1")),
+    ],
+)
+def test_the_answer_to_another_qos_closes_and_acknowledges_nothing(
+    version: Version, flags: int, kind: int
+) -> None:
+    reader, writer = pair_of(version, **kept(version))
+    writer.say(publish(version, flags=flags, id=1))
+    ((_, packet_id, _),) = arrived(reader)
+    expect_refused(reader, ack(kind, packet_id), PROTOCOL)
+    again = Wire(reader.bench, version)
+    frames = again.frames(connect(version, b"r", **kept(version))) + again.frames()
+    assert [first for first, _ in frames if first >> 4 == 3] == [0x38 | flags]
+
+
+@both
+@covers(v4="4.3.3-1", v5="4.3.3-5")
+def test_what_is_released_is_done_with_at_pubcomp_alone(version: Version) -> None:
+    reader, writer = pair_of(version)
+    writer.say(publish(version, flags=4, id=1))
+    ((_, packet_id, _),) = arrived(reader)
+    for _ in range(2):  # PUBREC comes again where PUBLISH did
+        assert reader.say(ack(PUBREC, packet_id)) == ack(PUBREL, packet_id)
+    expect_refused(reader, ack(PUBACK, packet_id), PROTOCOL)
 
 
 @both
