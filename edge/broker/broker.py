@@ -1,8 +1,8 @@
 """The broker: who is connected and what sessions exist. One thread; no call in here waits.
 
 It owns what clients share: the gate, routes, the fan-out, deadlines, and the decision to pause reading. The rim
-(`listener.py`) calls `tick` and gives each TCP connection a `Client`; the committer calls `on_durable`. Time moves in
-ticks: `now` is the time of the last one, and nothing times out early for it.
+(`listener.py`) calls `tick` and gives each TCP connection a `Client`; the committer calls `on_durable`. `now` is when
+the clock was last looked at: at each tick, each commit, each read of other than plain packets.
 """
 
 from __future__ import annotations
@@ -105,8 +105,11 @@ class Broker(Rounds):
         """For a connection just accepted."""
         return Client(self, visitor)
 
+    def look_at_time(self) -> None:
+        self.now = self.departures.now = self.clock.monotonic()
+
     def tick(self) -> None:
-        self.now = self.clock.monotonic()
+        self.look_at_time()
         self.deadlines.run(self.now)
         self.book.tick(self.now)
         self._review_disk()
@@ -117,6 +120,7 @@ class Broker(Rounds):
         self.flush()
 
     def on_durable(self, commit: int) -> None:
+        self.look_at_time()
         self.gate.on_durable(commit)
         self.departures.run()
         if self.departures.settle():

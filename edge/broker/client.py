@@ -55,6 +55,7 @@ class Client(Intake):
 
     def _take_rest(self, data: bytes) -> None:
         connection = self._connection
+        self._broker.look_at_time()  # what expires does so to the second
         connection.feed(data)
         while True:
             run = connection.publishes()

@@ -207,7 +207,8 @@ class Lifetimes:
         session = client.session
         if session is not None and session.link is client:
             # not the tick's: what is counted from here may end late, but not before its time
-            session.unbind(self._broker.clock.monotonic())
+            now = self._broker.clock.monotonic()
+            session.unbind(now)
             will = client.will
             client.will = None
             if will is not None:
@@ -215,7 +216,7 @@ class Lifetimes:
                 session.will = will
                 session.will_delay_s = delay_s
                 if delay_s > 0:
-                    self._let_will_wait(session, delay_s)
+                    self._let_will_wait(session, now + delay_s)
                 else:
                     self._publish_will(session)
             if session.expiry_s <= 0:
@@ -246,8 +247,7 @@ class Lifetimes:
             if isinstance(client, Client):
                 client.use(self._router.routes(session.client_id, session.rights))
 
-    def _let_will_wait(self, session: Session, delay_s: float) -> None:
-        due = self._broker.clock.monotonic() + delay_s
+    def _let_will_wait(self, session: Session, due: float) -> None:
         session.will_due = self._broker.deadlines.at(due, lambda _: self._will_due(session))
 
     def _let_expire(self, session: Session) -> None:
@@ -269,7 +269,7 @@ class Lifetimes:
         self._let_expire(session)
         if session.will is not None:
             if session.will_delay_s > away_s:
-                self._let_will_wait(session, session.will_delay_s - away_s)
+                self._let_will_wait(session, self._broker.now + session.will_delay_s - away_s)
             else:
                 self._publish_will(session)
         self._broker.book.left(session)

@@ -25,6 +25,11 @@ _NO_FRAME = (b"", b"")
 _V5 = Version.V5  # looked up once: in an enumeration that costs as much as the rest of `frame`
 
 
+def _whole_seconds(left_s: float) -> int:
+    """What a second has not wholly gone by of is left: nobody is sent a message that says it has expired."""
+    return max(0, -(-round(left_s * 1000) // 1000))
+
+
 class Message:
     """`publisher` is the client identifier it came from; `expires_at` is on the monotonic clock, None: never.
 
@@ -196,7 +201,7 @@ class Message:
             properties = msgspec.structs.replace(properties, subscription_identifiers=identifiers)
         if self.expires_at is not None:
             # [MQTT-3.3.2-6]: what is left of it
-            left = max(0, int(self.expires_at - now))
+            left = _whole_seconds(self.expires_at - now)
             properties = msgspec.structs.replace(properties, message_expiry_interval=left)
         return properties
 

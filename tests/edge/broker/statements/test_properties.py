@@ -86,6 +86,19 @@ def test_what_is_retained_expires_too() -> None:
         assert [frame for frame in frames if frame[0] >> 4 == 3] == left
 
 
+@covers(v5="3.3.2-5 3.3.2-6")
+def test_expiry_does_not_wait_for_a_tick() -> None:
+    bench = Bench()
+    bench.clock.advance(0.4)  # since the last tick
+    opened(bench, V5).say(publish(V5, flags=1, properties=b"\x02\0\0\0\x02"))
+    for later, left in ((0.4, 2), (0.7, 1), (0.8, 1), (0.2, 0)):
+        bench.clock.advance(later)
+        frames = opened(bench, V5, b"r").frames(subscribe(V5, (b"a", 0)))
+        got = [body for first, body in frames if first == 0x31]
+        # of a second that has begun nothing is taken: what is delivered never says that it has expired
+        assert got == ([b"\0\x01a\x05\x02\0\0\0" + bytes((left,)) + b"x"] if left else [])
+
+
 @covers(v5="3.3.2-14")
 @pytest.mark.parametrize("topic", [b"a/+", b"#", b""])
 def test_a_response_topic_is_a_topic_name(topic: bytes) -> None:

@@ -95,6 +95,21 @@ def test_the_will_waits_for_its_delay_and_is_not_sent_to_who_returns(back: bool)
     assert bench.journal.values == ([] if back else [b"gone"])
 
 
+@covers(v5="3.1.3-9 3.1.2-8")
+@pytest.mark.parametrize("what", ["will", "session"])
+def test_a_second_between_two_ticks_is_a_whole_one(what: str) -> None:
+    bench = Bench()
+    delay, expiry = (1, 100) if what == "will" else (100, 1)
+    more = {**will(V5, delay=delay), "properties": b"\x11" + expiry.to_bytes(4, "big")}
+    wire = opened(bench, V5, **more)
+    bench.clock.advance(0.4)  # since the last tick
+    wire.lose()
+    bench.wait(0.9)
+    assert bench.journal.stored == []
+    bench.wait(0.5)
+    assert bench.journal.values == [b"gone"]
+
+
 @covers(v5="3.1.3-9")
 def test_the_will_does_not_outlive_its_session() -> None:
     bench = Bench()
