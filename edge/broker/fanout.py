@@ -26,7 +26,7 @@ from .departures import Departures
 from .gate import Gate
 from .groups import Group
 from .messages import Message
-from .retained import NOTHING, Glance, Retained
+from .retained import Glance, Retained
 from .sessions import Session
 from .settings import MqttSettings
 from .subscriptions import Subscriptions, plain
@@ -122,7 +122,7 @@ class Fanout:
                 is_new and handling is RetainHandling.SEND_IF_NEW
             ):
                 # as it is now: what is retained from here on the subscription itself brings
-                wanted.append((options, self._glance(options.filter)))
+                wanted.append((options, self.retained.glance(options.filter)))
 
         def answer() -> None:
             if session.link is not client:
@@ -158,11 +158,6 @@ class Fanout:
             return Reason.QUOTA_EXCEEDED
         return None
 
-    def _glance(self, topic_filter: str) -> Glance:
-        if self.system is not None and topic_filter.startswith(PREFIX):
-            return NOTHING  # told as it is when it is drawn
-        return self.retained.glance(topic_filter)
-
     def _retained_for(
         self,
         session: Session,
@@ -178,7 +173,6 @@ class Fanout:
             for message in self.system.matching(options.filter):
                 if session.rights is None or session.rights.may_read(message.topic):
                     yield Delivery(message, 0, True, identifiers)
-            return
         for message, is_another in self.retained.draw(glance, lambda: self._time.now):
             if options.filter not in session.filters:
                 return  # [MQTT-3.10.4-2]

@@ -21,9 +21,6 @@ class Glance(NamedTuple):
     offsets: list[int]
 
 
-NOTHING = Glance([], [])
-
-
 class Retained:
     __slots__ = ("_bytes", "_bytes_max", "_changed", "_messages", "_messages_max", "_tally")
 

@@ -14,6 +14,8 @@ from .reasons import malformed
 SHARED_PREFIX = "$share/"
 # First levels that belong to servers. Others that begin with $ are used by devices ($aws/…), and are topics like any.
 _OURS = ("$SYS", "$share")
+# But for this: where Mosquitto's bridges say at their neighbour, with a will, whether they are there.
+_BRIDGES, _STATE = "$SYS/broker/connection/", "/state"
 
 
 def check_topic_name(topic: str) -> str:
@@ -29,7 +31,9 @@ def check_topic_name(topic: str) -> str:
 
 def is_ours(topic: str) -> bool:
     """A topic that clients may subscribe to and not publish to (section 4.7.2)."""
-    return topic[0] == "$" and topic.partition("/")[0] in _OURS
+    if topic[0] != "$" or topic.partition("/")[0] not in _OURS:
+        return False
+    return not (topic.startswith(_BRIDGES) and topic.endswith(_STATE))
 
 
 def decode_topic_name(raw: bytes) -> str:
