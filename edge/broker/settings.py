@@ -32,8 +32,8 @@ class MqttSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Told to MQTT 5 clients that ask where answers to them may be sent; empty: nothing is told."""
     subscriptions_max: int = 1000
     """Subscriptions of one session: what one client may make us remember and match."""
-    filter_levels_max: int = 200
-    """Levels of a topic filter: each is a node in memory; real hierarchies have fewer than ten, Mosquitto takes 200."""
+    filter_levels_max: int = 256
+    """Levels of a topic filter: each is a node in memory; real hierarchies have fewer than ten, Mosquitto takes 201."""
     sessions_max: int = 20_000
     """Sessions kept, connected or not: twice the connections."""
     session_expiry_max: Duration = Duration(7 * 86_400)
