@@ -1,7 +1,7 @@
 """MQTT 5's properties: one table of all twenty-seven, from which both directions are made.
 
-Rule: a property that the packet may not carry, or that stands twice where it may stand once, is a protocol error; a
-value outside its range likewise; what cannot be parsed is malformed (MQTT 5.0, section 2.2.2).
+Rule: a property that the packet may not carry is malformed, like what cannot be parsed (MQTT 5.0, section 2.2.2.2); one
+that stands twice where it may stand once is a protocol error, and so is a value outside its range (section 3, at each).
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ def read_properties(reader: Reader, carrier: Carrier) -> Properties:
             raise malformed(f"unknown property 0x{number:02X}")
         name = definition.name
         if not definition.carriers & carrier:
-            raise protocol_error(f"property {name} may not stand in {carrier.name}")
+            raise malformed(f"property {name} may not stand in {carrier.name}")
         value = _read_value(inner, definition)
         if isinstance(value, tuple):
             if len(pairs) >= USER_PROPERTIES_MAX:

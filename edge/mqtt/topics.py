@@ -8,7 +8,7 @@ code points, case-sensitive, nothing normalised ([MQTT-4.7.3-4]).
 from __future__ import annotations
 
 from .primitives import decode_text
-from .reasons import malformed
+from .reasons import malformed, protocol_error
 
 # [MQTT-4.7.3-3]: a UTF-8 string, so 65,535 bytes at most; the length prefix sees to that
 SHARED_PREFIX = "$share/"
@@ -19,11 +19,14 @@ _BRIDGES, _STATE = "$SYS/broker/connection/", "/state"
 
 
 def check_topic_name(topic: str) -> str:
-    """A name to publish to: at least one character ([MQTT-4.7.3-1]), no wildcard ([MQTT-3.3.2-2])."""
+    """A name to publish to: at least one character ([MQTT-4.7.3-1]), no wildcard ([MQTT-3.3.2-2]).
+
+    A wildcard can be parsed and is not allowed: a protocol error, as section 1.2 draws the line.
+    """
     if not topic:
         raise malformed("a topic name must have at least one character")
     if "+" in topic or "#" in topic:
-        raise malformed(f"topic name {topic[:80]!r} holds a wildcard")
+        raise protocol_error(f"topic name {topic[:80]!r} holds a wildcard")
     if "\0" in topic:
         raise malformed("a topic name must not hold U+0000")
     return topic

@@ -155,7 +155,9 @@ BROKEN = [
 def test_a_connect_that_is_not_as_it_must_be_is_closed(
     version: Version, flags: int, rest: bytes
 ) -> None:
-    refused(version, connect(version, flags=flags, rest=rest), None, 0x81)
+    # what can be parsed and is not allowed is a protocol error
+    reason = 0x82 if b"#" in rest else 0x81
+    refused(version, connect(version, flags=flags, rest=rest), None, reason)
 
 
 @covers(v4="3.1.2-22")
