@@ -160,7 +160,7 @@ class Rounds:
     tally: Counts
 
     def __init__(self, now: float) -> None:
-        self.now = now  # the time of the last tick
+        self.now = now  # when the clock was last looked at
         self.round_ms = 0  # the wall clock of this round of reads; 0: nobody has looked yet
 
     def look_at_clock(self) -> int:
