@@ -140,7 +140,7 @@ class Intake(Holding):
             message = Message.of(
                 forwarded(packet),
                 session.client_id,
-                broker.clock.monotonic(),  # not the tick's: it must not expire before its time
+                broker.now,
                 broker.subscriptions.generation,
                 tp=route.tp,
                 offset=offset,
