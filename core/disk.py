@@ -8,7 +8,8 @@ After `sync` raised, the file is suspect for good: Linux marks the pages clean, 
 having written anything (ATC'20, Rebello et al.). Callers write the data elsewhere; nobody calls `sync` twice.
 
 Every OSError becomes one of our errors with the path in it: a full disk is `DiskFull`, a missing file `Missing`, no
-permission `Refused`, all else (EIO, EROFS, ...) `Unavailable`. Simulation passes another disk (tests/sim/disk.py).
+permission `Refused`,
+a directory in a file's place `NotAFile`, all else (EIO, EROFS, ...) `Unavailable`. Simulation passes another disk (tests/sim/disk.py).
 """
 
 from __future__ import annotations
@@ -32,6 +33,10 @@ _COPY_ON_WRITE = frozenset({"btrfs", "zfs", "bcachefs"})
 
 class DiskFull(Unavailable):
     """No space or quota left; nothing that was durable is lost, the call may be repeated when there is room."""
+
+
+class NotAFile(Refused):
+    """Something else stands where a file should be: damage of the file system, not a mistake of the caller's."""
 
 
 class File(Protocol):
@@ -77,10 +82,10 @@ class Disk(Protocol):
         """Raises Missing, Unavailable, Refused."""
 
     def rename(self, old: str, new: str) -> None:
-        """Atomic; replaces `new`. Raises Missing, Unavailable."""
+        """Atomic; replaces `new`, and puts aside a directory that stands there. Raises Missing, Unavailable."""
 
     def remove(self, path: str) -> None:
-        """No error where there is no such file."""
+        """No error where there is no such file; a directory in its place is put aside."""
 
     def sync_directory(self, path: str) -> None: ...
 
@@ -160,11 +165,18 @@ class SystemDisk:
 
     def rename(self, old: str, new: str) -> None:
         with _reported(old, f"rename to {new}"):
-            os.rename(old, new)
+            try:
+                os.rename(old, new)
+            except IsADirectoryError:
+                _put_aside(new)
+                os.rename(old, new)
 
     def remove(self, path: str) -> None:
         with _reported(path, "remove"), contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
+            try:
+                os.unlink(path)
+            except IsADirectoryError:
+                _put_aside(path)
 
     def sync_directory(self, path: str) -> None:
         with _reported(path, "sync directory"):
@@ -187,8 +199,8 @@ class SystemDisk:
             flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
             try:
                 descriptor = os.open(path, flags, _FILE_MODE)
-            except IsADirectoryError:  # damage, which must not keep us from starting
-                os.rename(path, f"{path}.{os.getpid()}.damaged")
+            except IsADirectoryError:
+                _put_aside(path)
                 descriptor = os.open(path, flags, _FILE_MODE)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -277,6 +289,11 @@ class _SystemLock:
             self._descriptor = -1
 
 
+def _put_aside(path: str) -> None:
+    """A directory where a file of ours should be: damage, which must keep nobody from starting."""
+    os.rename(path, f"{path}.{os.getpid()}.damaged")
+
+
 @contextlib.contextmanager
 def _reported(path: str, action: str) -> Iterator[None]:
     try:
@@ -295,7 +312,9 @@ def _reason(error: OSError, path: str, action: str) -> HeadwaterError:
             return Missing(message)
         case errno.EEXIST:
             return AlreadyExists(message)
-        case errno.EACCES | errno.EPERM | errno.ENOTDIR | errno.EISDIR | errno.ENAMETOOLONG:
+        case errno.EISDIR | errno.ELOOP:
+            return NotAFile(message)
+        case errno.EACCES | errno.EPERM | errno.ENOTDIR | errno.ENAMETOOLONG:
             return Refused(message)
         case _:
             return Unavailable(message)

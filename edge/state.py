@@ -3,7 +3,8 @@
     data_dir/state/state.db            and SQLite's -wal beside it
     data_dir/state/state.db.damaged-N  put aside: what could be read of it was
 
-`synchronous=FULL`: a transaction that returned survives a power cut. Each row has a checksum of its own, because
+`synchronous=FULL`: a transaction that returned survives a power cut. At the end of a round what is in the write-ahead log
+goes into the file, because SQLite takes a log that was cut or lost for one that never was, and says nothing. Each row has a checksum of its own, because
 SQLite trusts what it reads: a bad row costs itself. A file that SQLite cannot read costs what it could not give; it
 is put aside, said, and a new one is written in its place from what was read. Nothing here keeps the edge from
 starting.
@@ -54,11 +55,13 @@ class SqliteState:
         self._damaged = False
         self.must_rewrite = False
         try:
-            found = FILE in disk.list(directory)
+            names = disk.list(directory)
         except HeadwaterError:
-            found = False
-        if found:
+            return  # nothing was ever put into it
+        if FILE in names:
             self._open_existing()
+        elif not any(DAMAGED in name for name in names):
+            self._losses.append(f"{self._path}: it is not there, and its directory is")
 
     # --- reading -----------------------------------------------------------------------------------------------
 
@@ -179,6 +182,8 @@ class SqliteState:
                 if self._database.in_transaction:
                     self._database.execute("ROLLBACK")
                 raise
+            if changes.meta is not None:  # the last of a round: see the theory above
+                self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         except sqlite3.OperationalError as error:  # full, read-only, input/output error: may pass
             self._disconnect()
             raise Unavailable(f"cannot write {self._path}: {error}") from error

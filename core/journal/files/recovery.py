@@ -22,33 +22,29 @@ is reported as lost. Recovering twice gives the same result.
 from __future__ import annotations
 
 import random
-from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
 from ...clock import Clock
 from ...disk import Disk
-from ...errors import Corrupt, HeadwaterError, Missing, Unavailable
+from ...errors import Corrupt, HeadwaterError, Missing, Refused, Unavailable
 from ...record import TopicPartition
 from . import names
 from .appender import Appender
 from .frames import Note, decode_segment_header
 from .holes import (
-    RECORD_BYTES_MIN,
     Hole,
     Range,
     absent_at_start,
     between,
     holes_in,
     named_before,
-    records_max,
-    stood_before,
     united,
-    unseen_after,
 )
+from .jumps import Jumps
 from .reservations import Reservations, Reserved, noted
-from .scan import Scan, read_through, scan
+from .scan import Scan, Stretch, read_through, scan
 from .settings import BLOCK_BYTES, FileJournalSettings
 from .shelf import (
     Loss,
@@ -57,11 +53,10 @@ from .shelf import (
     Shelf,
     add_to_tables,
     load_footer,
-    missing_in,
     open_segment,
     quarantine,
 )
-from .state import Accounted, PartitionBounds, State, load_state
+from .state import PartitionBounds, State, load_state
 
 
 @dataclass(slots=True)
@@ -115,12 +110,11 @@ class Recovery:
         self._sequences: list[int] = []
         self._state_found = False
         self._unusable: list[int] = []
-        self._floor = self._state_floor = 0
-        self._accounted: list[Accounted] = []
+        self._unreadable: list[int] = []
+        self._state_floor = 0
         self._reserved: Reservations = {}
         self._absent: list[Range] = []
         self._holes: list[Hole] = []
-        self._hidden = 0  # damaged bytes of the open segment that were not accounted for yet
 
     def run(self) -> Recovered:
         """Raises Unavailable or Refused where the directory cannot be read or written at all."""
@@ -140,13 +134,14 @@ class Recovery:
             shelf=shelf,
         )
         appender.state = state
-        self._accounted = list(state.accounted)
+        self._jumps = Jumps(shelf, self._settings, state)
         self._state_floor = shelf.floor = state.floor
         bounds = {TopicPartition(b.stream, b.partition): b for b in state.partitions}
         shelf.ends_before = {partition: b.start for partition, b in bounds.items()}
         shelf.bytes_before = dict(state.stream_bytes)
         next_sequence = max(state.next_sequence, self._sequences[-1] + 1 if self._sequences else 1)
         newest = self._newest(shelf)
+        self._set_unreadable_aside(shelf)
         shelf.sequences = self._sequences
         self._find_holes(state, shelf, newest, next_sequence - 1)
         ends = {partition: b.end for partition, b in bounds.items()}
@@ -159,12 +154,12 @@ class Recovery:
         self._keep_reserved(shelf, state, ends)
         appender.reserved = dict(self._reserved)
         self._spares(appender)
-        floor = max(state.floor, self._floor)
+        floor = max(state.floor, self._jumps.floor)
         self._remember(appender, starts, floor=floor, next_commit=next_commit)
-        self._report.damage += [known.damage for known in self._accounted]
+        self._report.damage += [known.damage for known in self._jumps.accounted]
         self._report.losses += [
             Loss(TopicPartition(stream, partition), first, last, known.damage)
-            for known in self._accounted
+            for known in self._jumps.accounted
             for stream, partition, first, last in known.losses
         ]
         self._report.losses += shelf.losses
@@ -227,6 +222,23 @@ class Recovery:
             return segment
         return None
 
+    def _set_unreadable_aside(self, shelf: Shelf) -> None:
+        """Down to the newest footer, whose table tells all that was before: what cannot be opened is as good as missing."""
+        for sequence in reversed(list(self._sequences)):
+            try:
+                segment = open_segment(
+                    self._disk, self._directory, sequence, log_id=shelf.log_id, read_only=True
+                )
+            except (Corrupt, Missing) as error:
+                self._sequences.remove(sequence)
+                self._unreadable.append(sequence)
+                self._report.warnings.append(str(error))
+                continue
+            sealed = load_footer(segment) is not None
+            segment.file.close()
+            if sealed:
+                return
+
     def _replay(
         self,
         shelf: Shelf,
@@ -238,8 +250,9 @@ class Recovery:
         shelf.active = newest  # its header says where the one before ends
         if newest is None:
             stream_bytes, last_commit, previous = self._tables(shelf, ends)
-            self._tell_missing(shelf, ends)
-            self._jump_unreadable(shelf, ends)
+            self._tell_missing(ends)
+            self._jumps.left_open(ends)
+            self._jumps.unreadable(self._unusable, ends)
             appender.seed_tables(ends, stream_bytes, previous)
             return last_commit + 1
         result, suspect = self._scan_open(newest)
@@ -250,11 +263,12 @@ class Recovery:
         stream_bytes, last_commit, previous = self._tables(shelf, ends)
         before = shelf.tables_before(newest.sequence)[0]
         add_to_tables(result.map, ends, stream_bytes)
-        self._tell_missing(shelf, ends)
+        self._tell_missing(ends)
         if result.damage:
             shelf.damaged.add(newest.sequence)
-            self._jump_damaged(newest.sequence, result, before, ends)
-        self._jump_unreadable(shelf, ends)
+            self._jumps.open_segment(newest.sequence, result, before, ends)
+        self._jumps.left_open(ends)
+        self._jumps.unreadable(self._unusable, ends)
         appender.seed_tables(ends, stream_bytes, previous)
         appender.adopt(newest, position=result.end)
         if suspect:
@@ -306,6 +320,10 @@ class Recovery:
         buffer = read_through(segment.file, segment.file.size())
         self._report.scanned_bytes = len(buffer)
         result = scan(buffer, salt=segment.salt, sequence=segment.sequence)
+        fixed = segment.header.segment_bytes if segment.header is not None else 0
+        if len(buffer) < fixed:  # it had its size before it had its name
+            missing = Stretch(result.end, fixed, False)
+            return result._replace(damage=[*result.damage, missing], torn=False), True
         self._report.torn_bytes = len(buffer) - result.end if result.torn else 0
         if result.partial and not result.damage:
             # what of it is whole stays where it is and must not be read: the next segment's header says so
@@ -313,49 +331,6 @@ class Recovery:
             cut = scan(buffer[: result.partial], salt=segment.salt, sequence=segment.sequence)
             return cut, True
         return result, suspect
-
-    def _jump_damaged(
-        self,
-        sequence: int,
-        result: Scan,
-        before: dict[TopicPartition, int],
-        ends: dict[TopicPartition, int],
-    ) -> None:
-        """Holes in the open segment are exact where batches follow; elsewhere an end may lie in the damage."""
-        where = ", ".join(f"{stretch.first}-{stretch.end}" for stretch in result.damage)
-        damage = f"{names.segment(sequence)}: bytes {where} are damaged"
-        lost = sum(stretch.end - stretch.first for stretch in result.damage)
-        jump = lost // RECORD_BYTES_MIN + 1
-        self._floor = max(self._floor, jump)
-        if self._is_accounted(damage):
-            return
-        self._hidden = lost
-        losses = missing_in(
-            result.map, before, damage, floor=self._state_floor
-        )  # `before` is now what the frames show
-        last = result.damage[-1].end
-        for partition, end in list(ends.items()):
-            row = result.map.rows.get(partition)
-            if row is None or result.map.position[result.map.members[row][-1]] < last:
-                ends[partition] = end + jump
-                first = before.get(partition, 0)
-                losses.append(Loss(partition, first, end + jump - 1, f"{damage}; these at most"))
-        self._account(damage, losses)
-
-    def _jump_unreadable(self, shelf: Shelf, ends: dict[TopicPartition, int]) -> None:
-        """The newest segments told nothing: each may have held a whole segment's worth of any partition."""
-        for sequence in self._unusable:
-            damage = f"{names.segment(sequence)}: unreadable"
-            jump = int(self._settings.segment_bytes) // RECORD_BYTES_MIN
-            self._floor += jump
-            if self._is_accounted(damage):
-                continue
-            losses, stood = [], stood_before(shelf, sequence)
-            for partition, end in list(ends.items()):
-                ends[partition] = end + jump
-                first = stood.get(partition, min(self._state_floor, end))
-                losses.append(Loss(partition, first, end + jump - 1, f"{damage}; these at most"))
-            self._account(damage, losses)
 
     def _find_holes(
         self, state: State, shelf: Shelf, newest: OpenSegment | None, last: int
@@ -371,25 +346,10 @@ class Recovery:
         )  # accounted for below, or never in use
         self._absent = united([*absent, *missing])
 
-    def _tell_missing(self, shelf: Shelf, ends: dict[TopicPartition, int]) -> None:
+    def _tell_missing(self, ends: dict[TopicPartition, int]) -> None:
         for hole in self._holes:
-            damage = f"{hole}: not there, and not known to be retired"
-            self._report.warnings.append(damage)
-            index = bisect_left(shelf.sequences, hole.first)
-            losses = shelf.lost_at(index, damage) if hole.after is not None else []
-            if (unseen := unseen_after(shelf, hole, ends)) is not None:
-                jump = records_max(hole, self._settings)
-                self._floor = max(self._floor, self._state_floor) + jump
-                stood = stood_before(shelf, hole.first)
-                detail = f"{damage}; these at most"
-                for partition in unseen:
-                    # the state may know of a later end than the segments that are left
-                    first = stood.get(partition, min(self._state_floor, ends[partition]))
-                    ends[partition] += jump
-                    losses.append(Loss(partition, first, ends[partition] - 1, detail))
-            if losses:
-                self._account(damage, losses)
-            else:
+            self._report.warnings.append(f"{hole}: not there, and not known to be retired")
+            if (damage := self._jumps.missing(hole, ends)) is not None:
                 self._report.damage.append(damage)
 
     def _keep_reserved(
@@ -401,7 +361,7 @@ class Recovery:
         table |= self._noted(shelf, state.next_commit)
         for partition, (first, noted_end) in table.items():
             # a note may have been among the damaged frames, and reserved less than one offset for each of their bytes
-            end = noted_end + self._hidden
+            end = noted_end + self._jumps.hidden
             known = ends.get(partition, self._state_floor)
             table[partition] = Reserved(first, max(end, known))
             if end > (lost := max(first, known)):
@@ -416,7 +376,7 @@ class Recovery:
         if active is not None and active.map is not None and active.map.last_commit:
             if active.map.notes:
                 table = _notes_of(active, since)
-            if not self._hidden:
+            if not self._jumps.hidden:
                 return table
         for sequence in reversed(list(shelf.sequences)):
             try:
@@ -429,25 +389,29 @@ class Recovery:
                 continue
         return table
 
-    def _is_accounted(self, damage: str) -> bool:
-        return damage in {known.damage for known in self._accounted}
-
-    def _account(self, damage: str, losses: list[Loss]) -> None:
-        kept = [(x.partition.topic, x.partition.partition, x.first, x.last) for x in losses]
-        self._accounted.append(Accounted(damage, kept))
-
     def _spares(self, appender: Appender) -> None:
         for name in self._disk.list(self._directory):
             if names.spare_number(name) is None:
                 continue
             path = names.join(self._directory, name)
-            file = self._disk.open(path, read_only=True)
-            whole = file.size() == self._settings.segment_bytes
-            file.close()
+            whole = self._is_whole(path)
             if whole and appender.recycling and len(appender.spares) < self._settings.spares:
                 appender.spares.append(name)
-            else:
+                continue
+            try:
                 self._disk.remove(path)
+            except HeadwaterError as error:
+                self._report.warnings.append(str(error))
+
+    def _is_whole(self, path: str) -> bool:
+        try:
+            file = self._disk.open(path, read_only=True)
+        except HeadwaterError:
+            return False
+        try:
+            return file.size() == self._settings.segment_bytes
+        finally:
+            file.close()
 
     def _remember(
         self,
@@ -459,8 +423,9 @@ class Recovery:
     ) -> None:
         """Durable before use: a fresh log's identity, and jumps that no file will explain once it is set aside."""
         state = appender.state
-        as_found = self._accounted == state.accounted and self._absent == state.absent
-        if self._state_found and as_found and not self._unusable:
+        as_found = self._jumps.accounted == state.accounted and self._absent == state.absent
+        damaged = [*self._unusable, *self._unreadable]
+        if self._state_found and as_found and not damaged:
             return
         new = State(
             log_id=state.log_id,
@@ -473,20 +438,20 @@ class Recovery:
                 for partition, end in appender.ends.items()
             ],
             stream_bytes=state.stream_bytes,
-            accounted=self._accounted,
+            accounted=self._jumps.accounted,
             reserved=[(*partition, *reserved) for partition, reserved in self._reserved.items()],
             absent=self._absent,
         )
         try:
             appender.store(new)
-        except Unavailable as error:
+        except (Unavailable, Refused) as error:
             if self._report.created:
                 raise
             self._report.warnings.append(
                 f"{error}; the state will be written again at the next start"
             )
             return
-        for sequence in self._unusable:
+        for sequence in damaged:
             name = names.segment(sequence)
             moved = quarantine(self._disk, self._directory, name, self._settings)
             self._report.quarantined.append(moved or name)

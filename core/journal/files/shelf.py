@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from ...batch import validate_batch
-from ...disk import Disk, File
+from ...disk import Disk, File, NotAFile
 from ...errors import AlreadyExists, Corrupt, Missing, Refused, Unavailable
 from ...record import TopicPartition
 from . import names
@@ -65,7 +65,10 @@ def open_segment(
 ) -> OpenSegment:
     """Raises Corrupt where neither the header nor the first frame tells the salt; Missing; Unavailable."""
     path = names.join(directory, names.segment(sequence))
-    file = disk.open(path, read_only=read_only)
+    try:
+        file = disk.open(path, read_only=read_only)
+    except NotAFile as error:
+        raise Corrupt(str(error)) from error
     try:
         start = read_through(file, 2 * BLOCK_BYTES)
         header: SegmentHeader | None
@@ -81,6 +84,9 @@ def open_segment(
                 f"{path}: belongs to segment {header.sequence} of log {header.log_id.hex()}"
             )
         return OpenSegment(sequence, file, header.salt, header)
+    except NotAFile as error:
+        file.close()
+        raise Corrupt(str(error)) from error
     except (Corrupt, Unavailable):
         file.close()
         raise
@@ -114,6 +120,8 @@ class Shelf:
         self.sequences: list[int] = []  # sealed, ascending
         self.active: OpenSegment | None = None
         self.damaged: set[int] = set()
+        # Of those without a footer: the stretches, which may hide where a partition ends.
+        self.hidden: dict[int, list[Stretch]] = {}
         self.losses: list[Loss] = []  # found and not yet taken
         self.quarantined: list[str] = []
         # Where partitions start: offsets below are retired, so no table need know more of them.
@@ -154,7 +162,8 @@ class Shelf:
                 self._disk, self._directory, sequence, log_id=self.log_id, read_only=True
             )
         except (Corrupt, Missing, Refused) as error:
-            self.set_aside(sequence, str(error))
+            # without permission is no damage: it stays where it is, for the start after somebody has mended that
+            self.set_aside(sequence, str(error), keep=type(error) is Refused)
             raise SegmentLost from error
         found.footer = self._rebuilt.get(sequence) or load_footer(found)
         self._keep(found)
@@ -261,6 +270,8 @@ class Shelf:
             damage = [*damage, Stretch(result.end, limit, True)]
         if damage and sequence not in self.damaged:
             self.damaged.add(sequence)
+            if segment.footer is None:
+                self.hidden[sequence] = damage
             self._report_missing(segment, result.map, damage)
         return result.map
 
@@ -316,14 +327,16 @@ class Shelf:
         for partition, summary in segment.footer.present():
             self.losses += _missing_of(found, partition, summary, detail)
 
-    def set_aside(self, sequence: int, reason: str) -> None:
-        """Into quarantine, and its records into `losses`."""
+    def set_aside(self, sequence: int, reason: str, *, keep: bool = False) -> None:
+        """Into quarantine unless it is to be kept in place, and its records into `losses`."""
         with self.lock:
             index = bisect_left(self.sequences, sequence)
             self.take_off(sequence)
             self.damaged.discard(sequence)
-            moved = quarantine(self._disk, self._directory, names.segment(sequence), self._settings)
-            self.quarantined.append(moved or names.segment(sequence))
+            if not keep:
+                name = names.segment(sequence)
+                moved = quarantine(self._disk, self._directory, name, self._settings)
+                self.quarantined.append(moved or name)
             self.losses += self.lost_at(index, f"{names.segment(sequence)}: {reason}")
 
     def lost_at(self, index: int, detail: str) -> list[Loss]:
