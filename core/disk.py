@@ -8,8 +8,8 @@ After `sync` raised, the file is suspect for good: Linux marks the pages clean, 
 having written anything (ATC'20, Rebello et al.). Callers write the data elsewhere; nobody calls `sync` twice.
 
 Every OSError becomes one of our errors with the path in it: a full disk is `DiskFull`, a missing file `Missing`, no
-permission `Refused`,
-a directory in a file's place `NotAFile`, all else (EIO, EROFS, ...) `Unavailable`. Simulation passes another disk (tests/sim/disk.py).
+permission `Refused`, a directory in a file's place `NotAFile`, all else (EIO, EROFS, ...) `Unavailable`. Simulation
+passes another disk (tests/sim/disk.py).
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ async def open_admin(edge: Edge, stack: AsyncExitStack, address: tuple[str, int]
     )  # memory, CPU, open files, under the names that every dashboard has
     BrokerMetrics(edge.broker, registry)
     EntranceMetrics(edge.entrance, registry)
-    JournalMetrics(edge.journal, edge.committer, registry)
+    JournalMetrics(edge.journal, edge.committer, edge.gaps, registry)
     TimeMetrics(edge.anchoring, registry)
     if edge.keeping is not None:
         StateMetrics(edge.broker, edge.keeping, registry)

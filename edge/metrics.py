@@ -15,6 +15,7 @@ from ..core.journal.files.journal import FileJournal
 from .broker.backlog import Backlog
 from .broker.broker import Broker
 from .entrance import Entrance
+from .gaps import GapLedger
 from .keeping import Keeping
 from .timekeeping import Anchoring
 
@@ -194,8 +195,13 @@ class JournalMetrics:
     """The log under the broker: commits, syncs, bytes, what waits, and why it stalls."""
 
     def __init__(
-        self, journal: FileJournal, committer: Committer, registry: CollectorRegistry
+        self,
+        journal: FileJournal,
+        committer: Committer,
+        gaps: GapLedger,
+        registry: CollectorRegistry,
     ) -> None:
+        self._gaps = gaps
         self._journal = journal
         self._committer = committer
         registry.register(self)
@@ -217,6 +223,7 @@ class JournalMetrics:
             ("sync_seconds", "Time spent in fdatasync", counters.sync_seconds),
             ("write_failures", "Writes and syncs that the disk refused", counters.write_failures),
             ("segments_abandoned", "Segments given up after that", counters.segments_abandoned),
+            ("records_lost", "Records declared lost in gap records", self._gaps.records_lost),
         ):
             counter = CounterMetricFamily(f"headwater_journal_{name}", text)
             counter.add_metric([], float(value))

@@ -4,10 +4,11 @@
     data_dir/state/state.db.damaged-N  put aside: what could be read of it was
 
 `synchronous=FULL`: a transaction that returned survives a power cut. At the end of a round what is in the write-ahead log
-goes into the file, because SQLite takes a log that was cut or lost for one that never was, and says nothing. Each row has a checksum of its own, because
-SQLite trusts what it reads: a bad row costs itself. A file that SQLite cannot read costs what it could not give; it
-is put aside, said, and a new one is written in its place from what was read. Nothing here keeps the edge from
-starting.
+goes into the file, because SQLite takes a log that was cut or lost for one that never was, and says nothing.
+
+Each row has a checksum of its own, because SQLite trusts what it reads: a bad row costs itself. A file that SQLite cannot
+read costs what it could not give; it is put aside, said, and a new one is written in its place from what was read.
+Nothing here keeps the edge from starting.
 
 SQLite is loaded only where there is such a file, or something to put into one. Knows nothing of MQTT: rows are bytes.
 """
@@ -192,6 +193,8 @@ class SqliteState:
             raise Unavailable(f"cannot write {self._path}: {error}") from error
 
     def _create(self) -> None:
+        # where nothing is mounted there is no data directory, and none is to be made
+        self._disk.list(self._directory.rpartition("/")[0] or ".")
         self._disk.make_directory(self._directory)
         self._database = self._connect()
         (version,) = self._database.execute("PRAGMA user_version").fetchone()

@@ -130,7 +130,7 @@ class Feeder:
                 bounds = self._journal.bounds(lane.route.source)
                 offset = max(bounds.start, lane.cutter.wanted)
                 places.append(self._journal.position_of(lane.route.source, offset))
-            except (Missing, OffsetOutOfRange):
+            except (Missing, OffsetOutOfRange, Unavailable):
                 continue
         return min(places, default=Position(0, 0))
 

@@ -64,18 +64,28 @@ def own_mounts() -> None:
     _check(_libc.mount(b"none", b"/", None, _MS_REC | _MS_PRIVATE, None), "make mounts private")
 
 
-@contextlib.contextmanager
-def mounted(image: Path, place: Path) -> Iterator[None]:
+def mount(image: Path, place: Path, *, options: str = "") -> None:
     """ext4 of an image file. Raises OSError where the kernel refuses it."""
     descriptor, name = _attach(image)
     try:
-        _check(_libc.mount(name.encode(), bytes(place), b"ext4", 0, b""), f"mount {image}")
+        status = _libc.mount(name.encode(), bytes(place), b"ext4", 0, options.encode())
+        _check(status, f"mount {image}")
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def mounted(image: Path, place: Path) -> Iterator[None]:
+    mount(image, place)
     try:
         yield
     finally:
         unmount(place)
+
+
+def detach(place: Path) -> None:
+    """At once, whoever uses it; nothing happens where nothing is mounted."""
+    _libc.umount2(bytes(place), _MNT_DETACH)
 
 
 def unmount(place: Path) -> None:

@@ -104,7 +104,7 @@ def make(
         await asyncio.to_thread(ready)
         if prepare is not None:
             await asyncio.to_thread(prepare, port)
-        async with _publishing(crowd(ledger, told, rng, prefix), port):
+        async with publishing(crowd(ledger, told, rng, prefix), port):
             for blow in (None, *blows):
                 if blow is not None:
                     await asyncio.to_thread(daemon.kill if blow is Blow.KILL else daemon.stop)
@@ -174,7 +174,7 @@ def _device(folder: Path) -> Iterator[Counter]:
 
 
 @contextlib.asynccontextmanager
-async def _publishing(everybody: Sequence[Client], port: int) -> AsyncIterator[None]:
+async def publishing(everybody: Sequence[Client], port: int) -> AsyncIterator[None]:
     async with asyncio.TaskGroup() as group:
         for each in everybody:
             group.create_task(each.run(port))

@@ -215,6 +215,17 @@ class SimDisk:
         inode.cache, inode.medium = bytearray(data), bytearray(data)
         self._names[path] = self._medium_names[path] = inode
 
+    def take(self, path: str) -> bytes:
+        """A file that is simply gone."""
+        del self._medium_names[path]
+        return bytes(self._names.pop(path).cache)
+
+    def supersede(self, path: str) -> None:
+        """The same file on another mount: what was opened before can only be read as zeros."""
+        old = self._names[path]
+        self.put(path, bytes(old.cache))
+        old.cache[:] = bytes(len(old.cache))
+
     # Disk
 
     def make_directory(self, path: str) -> None:

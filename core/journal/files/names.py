@@ -4,6 +4,7 @@ lock                              flock; holds the pid
 state.a, state.b                  log id and log start offsets, twice (FORMAT.md, "State")
 00000000000000000007.segment      sequence number 7
 0000002a.spare                    zero-filled or retired, ready to become a segment
+probe.tmp                         whether anything can be written (shelf.py); what is called .tmp is removed at start
 quarantine/…                      damaged files under their old name, with .1, .2, … where it is taken
 """
 
@@ -14,6 +15,7 @@ import re
 LOCK = "lock"
 STATES = ("state.a", "state.b")
 QUARANTINE = "quarantine"
+PROBE = "probe.tmp"
 
 _SEGMENT = re.compile(r"(\d{20})\.segment\Z")
 _SPARE = re.compile(r"([0-9a-f]{8})\.spare\Z")

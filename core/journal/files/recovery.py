@@ -43,6 +43,7 @@ from .holes import (
     united,
 )
 from .jumps import Jumps
+from .presence import must_be_well
 from .reservations import Reservations, Reserved, noted
 from .scan import Scan, Stretch, read_through, scan
 from .settings import BLOCK_BYTES, FileJournalSettings
@@ -211,6 +212,7 @@ class Recovery:
                     self._disk, self._directory, sequence, log_id=shelf.log_id, read_only=False
                 )
             except (Corrupt, Missing) as error:
+                must_be_well(self._disk, self._directory, error)
                 self._sequences.pop()
                 self._unusable.append(sequence)
                 self._report.warnings.append(str(error))
@@ -230,6 +232,7 @@ class Recovery:
                     self._disk, self._directory, sequence, log_id=shelf.log_id, read_only=True
                 )
             except (Corrupt, Missing) as error:
+                must_be_well(self._disk, self._directory, error)
                 self._sequences.remove(sequence)
                 self._unreadable.append(sequence)
                 self._report.warnings.append(str(error))

@@ -3,7 +3,8 @@
 Held for the whole backlog: one integer per segment. Held for the few in use: an open file, the footer and, while
 batches are read, the map. A segment that cannot be trusted at all is set aside in quarantine when it is met, and what it
 held is reported as losses, told by the tables of its neighbours; one that is damaged in places stays, is read around, and
-goes to quarantine instead of the pool when retention retires it.
+goes to quarantine instead of the pool when retention retires it. Nothing is given up while nothing can be written: a device
+that is gone, or a mount point with nothing on it, is not damage, and what cannot be read is asked for again.
 
 `lock` guards everything here: readers hold it while they read, so that no file is recycled under them; the disk thread
 takes it to roll and to retire. The shelf knows nothing of retention's rules nor of where partitions start.
@@ -24,7 +25,8 @@ from ...record import TopicPartition
 from . import names
 from .frames import SegmentHeader, decode_segment_header
 from .index import Footer, SegmentMap, Summary, decode_footer, decode_trailer, encode_footer
-from .scan import Stretch, read_through, recover_salt, scan
+from .presence import must_be_well
+from .scan import Scan, Stretch, read_through, recover_salt, scan
 from .settings import BLOCK_BYTES, FileJournalSettings
 
 _READ_ATTEMPTS = 3
@@ -162,6 +164,7 @@ class Shelf:
                 self._disk, self._directory, sequence, log_id=self.log_id, read_only=True
             )
         except (Corrupt, Missing, Refused) as error:
+            must_be_well(self._disk, self._directory, error)
             # without permission is no damage: it stays where it is, for the start after somebody has mended that
             self.set_aside(sequence, str(error), keep=type(error) is Refused)
             raise SegmentLost from error
@@ -259,15 +262,15 @@ class Shelf:
         if segment.map is not None:
             return segment.map
         limit = self._limit(segment)
-        buffer = read_through(segment.file, segment.file.size() if limit is None else limit)
-        result = scan(buffer, salt=segment.salt, sequence=sequence)
+        result, damage = self._scanned(segment, limit)
+        if damage and self._reopened(segment):
+            result, damage = self._scanned(segment, limit)
+        if damage:
+            trouble = f"{segment.path}: damaged at {damage[0].first}"
+            must_be_well(self._disk, self._directory, trouble)
         segment.map = result.map
         segment.end = result.end if limit is None else limit
         self._keep(segment)
-        damage = result.damage
-        if limit is not None and result.end < limit:
-            # where the end is known, a bad tail before it is damage like any other
-            damage = [*damage, Stretch(result.end, limit, True)]
         if damage and sequence not in self.damaged:
             self.damaged.add(sequence)
             if segment.footer is None:
@@ -275,10 +278,37 @@ class Shelf:
             self._report_missing(segment, result.map, damage)
         return result.map
 
+    def _scanned(self, segment: OpenSegment, limit: int | None) -> tuple[Scan, list[Stretch]]:
+        buffer = read_through(segment.file, segment.file.size() if limit is None else limit)
+        result = scan(buffer, salt=segment.salt, sequence=segment.sequence)
+        if limit is not None and result.end < limit:
+            # where the end is known, a bad tail before it is damage like any other
+            return result, [*result.damage, Stretch(result.end, limit, True)]
+        return result, result.damage
+
+    def _reopened(self, segment: OpenSegment) -> bool:
+        """By its name: what was held open may be of a file system that is gone, and another stands in its place."""
+        if segment is self.active:
+            return False
+        try:
+            fresh = open_segment(
+                self._disk, self._directory, segment.sequence, log_id=self.log_id, read_only=True
+            )
+        except (Corrupt, Refused, Unavailable):
+            return False
+        if fresh.salt != segment.salt:
+            fresh.file.close()
+            return False
+        segment.file.close()
+        segment.file = fresh.file
+        return True
+
     def fetch(self, segment: OpenSegment, batches: SegmentMap, index: int) -> bytes | None:
-        """None where the medium does not give back what was written; then it is a loss, noted once."""
+        """None where the medium does not give back what was written; then it is a loss, noted once. Raises Unavailable."""
         reason = ""
-        for _ in range(_READ_ATTEMPTS):
+        for attempt in range(_READ_ATTEMPTS):
+            if attempt:
+                self._reopened(segment)
             try:
                 data = segment.file.read(batches.position[index], batches.length[index])
                 if validate_batch(data).base_offset == batches.base[index]:
@@ -286,6 +316,7 @@ class Shelf:
                 reason = "another batch stands there"
             except (Unavailable, Corrupt) as error:
                 reason = str(error)
+        must_be_well(self._disk, self._directory, reason)
         batches.bad.add(index)
         self.damaged.add(segment.sequence)
         name = names.segment(segment.sequence)
