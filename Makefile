@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 LEAVES := $(shell find core edge cloud -name '*.pyx' -not -path '*/build/*')
 
-.PHONY: help setup setup-test demo test test-slow durability fuzz soak bench check fmt docs clean
+.PHONY: help setup setup-test demo test test-slow durability damage fuzz soak bench check fmt docs clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -42,6 +42,10 @@ test-slow: setup-test ## what takes an hour: ten times the seeds, kills at other
 
 durability: setup-test ## cut the power thousands of times and write docs/durability.md (needs root and FUSE)
 	$(BIN)/python -m tests.powercut $(POWERCUT)
+
+damage: setup-test ## every file of a data directory damaged in every way, and a card that fails on command (ten minutes)
+	HEADWATER_DAMAGE=all $(BIN)/python -m pytest -q --timeout=3600 \
+		tests/crash/test_damaged_start.py tests/crash/test_disk_faults.py tests/crash/test_full_log.py
 
 fuzz: setup-test ## search the packet decoders for ten minutes each, led by coverage (FUZZ='broker --seconds 3600')
 	$(BIN)/python -m tests.fuzz $(or $(FUZZ),--seconds 600)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -152,14 +151,3 @@ def violations(before: Start, after: Start, excused: Contents) -> Iterator[str]:
         newest = max((o for o in records if o not in excused.get(partition, {})), default=-1)
         if given is not None and given <= newest:
             yield f"{partition}: {given} was given again"
-
-
-def damaged_copies(
-    data: Path, scratch: Path, damages: tuple[Damage, ...], rng: random.Random
-) -> Iterator[tuple[str, Path]]:
-    for name in files(data):
-        for damage in damages:
-            shutil.rmtree(scratch, ignore_errors=True)
-            shutil.copytree(data, scratch)
-            damage.do(scratch / name, rng)
-            yield f"{name} {damage.name}", scratch

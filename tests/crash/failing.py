@@ -41,6 +41,11 @@ class FailingEdge:
         self.ledger = Ledger(time.monotonic_ns, time.monotonic_ns)
         self._rng = random.Random(seed)
         subject = headwater_edge.edge(scenario, folder, card.mount)
+        config = folder / "edge.toml"
+        limits = "[edge.mqtt_limits]\n"
+        often = f'{limits}checkpoint_interval = "1s"\n'
+        text = config.read_text(encoding="utf-8").replace(limits, often)
+        config.write_text(text, encoding="utf-8")
         self.daemon: Daemon = subject.daemon
         self.port = subject.port
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import paho.mqtt.client as paho
@@ -34,6 +34,12 @@ class Latecomer:
     def back(self) -> Iterator[None]:
         with self._connected():
             yield
+
+    def retain(self, topics: Iterable[str]) -> None:
+        """One message to each, named as its topic; acknowledged on return."""
+        with self._connected() as client:
+            for topic in topics:
+                client.publish(topic, topic, qos=1, retain=True).wait_for_publish(PATIENCE_SECONDS)
 
     def wait_for_the_first(self) -> None:
         with self._told:

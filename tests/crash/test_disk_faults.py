@@ -34,6 +34,8 @@ from .latecomer import Latecomer
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(180)]
 
+# the others have what it has, one by one
+LONG = pytest.mark.skipif("HEADWATER_DAMAGE" not in os.environ, reason="left to `make damage`")
 Tale = Callable[[FailingEdge, Card], Coroutine[None, None, None]]
 
 
@@ -94,6 +96,7 @@ def test_each_refusal_of_the_device_costs_a_segment_and_is_never_asked_of_it_aga
     assert not edge.judge().losses
 
 
+@LONG
 def test_a_device_that_refuses_everything_is_waited_for(edge: FailingEdge) -> None:
     async def tale(edge: FailingEdge, card: Card) -> None:
         card.break_down()
@@ -207,8 +210,8 @@ def test_a_card_that_pauses_for_seconds_delays_acknowledgements_and_closes_nobod
 ) -> None:
     async def tale(edge: FailingEdge, card: Card) -> None:
         before = edge.metric("headwater_listener_accepted_total")
-        card.control[PAUSES] = 3
-        await edge.until(lambda: card.control[PAUSES] < 3, "it pauses")
+        card.control[PAUSES] = 2
+        await edge.until(lambda: card.control[PAUSES] < 2, "it pauses")
         status, _ = await asyncio.to_thread(edge.daemon.get, "/readyz")
         assert status == 200
         await edge.until(lambda: card.control[PAUSES] == 0, "it has paused")
@@ -256,3 +259,37 @@ def test_bad_sectors_of_a_sealed_segment_cost_what_they_hold_and_are_declared(
     assert lost == broken, "anything else is no loss"
     assert len(lost) <= sum(gap.count for gap in declared)
     assert kind == "flipped" or not lost, "the sector can be read again"
+
+
+def test_the_state_is_written_when_the_card_takes_it_again(edge: FailingEdge) -> None:
+    """Retained messages and a lasting session, while no checkpoint can be written; then SIGKILL."""
+    late = Latecomer("late", edge.port, "retained/#")
+
+    async def tale(edge: FailingEdge, card: Card) -> None:
+        await asyncio.to_thread(late.leave_word)
+        keeper = Latecomer("keeper", edge.port, "nothing")
+        await asyncio.to_thread(keeper.retain, [f"retained/{n}" for n in range(20)])
+        card.break_down()
+        await edge.reasons()
+        card.accept()
+        if card.is_read_only:
+            card.take_off()
+            card.check()
+            card.mount_again()
+        written = edge.metric("headwater_state_checkpoints_total")
+        await asyncio.to_thread(keeper.retain, [f"retained/{n}" for n in range(20, 40)])
+        await edge.until(
+            lambda: edge.metric("headwater_state_checkpoints_total") > written, "a checkpoint"
+        )
+
+    async def afterwards() -> None:
+        edge.daemon.start()
+        await edge.ready()
+        assert edge.metric("headwater_mqtt_retained_messages") == 40
+        with late.back():
+            await asyncio.to_thread(late.wait_for, {f"retained/{n}" for n in range(40)})
+        assert edge.metric("headwater_state_losses_total") == 0
+        edge.daemon.stop()
+
+    told(edge, tale)
+    asyncio.run(afterwards())

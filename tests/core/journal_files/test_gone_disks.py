@@ -6,7 +6,8 @@ import random
 
 import pytest
 
-from headwater.core.errors import Unavailable
+from headwater.core.disk import File
+from headwater.core.errors import Refused, Unavailable
 from headwater.core.journal.files import FileJournal
 from tests.core.journal_files.oracle import DIRECTORY, PARTITIONS, contents, open_journal
 from tests.core.journal_files.test_damage import filled, segment
@@ -93,6 +94,25 @@ def test_a_full_disk_does_not_keep_damage_from_being_told() -> None:
     disk.put(segment(1), bytes(64 * 1024))
     assert journal.read_sync(A, 0, bytes_max=1000)
     assert [loss.first for loss in journal.take_losses() if loss.partition == A] == [0]
+
+
+def test_a_segment_without_permission_is_told_and_stays_where_it_is() -> None:
+    """Somebody's mistake is not damage: mended, everything is served again."""
+    disk = SimDisk(random.Random(0))
+    journal, before = reopened(disk)
+    allowed = disk.open
+
+    def refusing(path: str, *, read_only: bool = False) -> File:
+        if path == segment(1):
+            raise Refused(f"cannot open: {path}: permission denied")
+        return allowed(path, read_only=read_only)
+
+    disk.open = refusing  # type: ignore[method-assign]
+    assert contents(journal)[A].keys() < before.keys()
+    assert [loss.first for loss in journal.take_losses() if loss.partition == A] == [0]
+    journal.close()
+    disk.open = allowed  # type: ignore[method-assign]
+    assert contents(open_journal(disk))[A] == before
 
 
 def test_a_start_on_a_device_that_is_gone_gives_nothing_up() -> None:
