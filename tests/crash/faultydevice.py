@@ -46,33 +46,67 @@ class Control:
         self._map[place * 8 : place * 8 + 8] = value.to_bytes(8, "little")
 
 
-def serve(image: Path, control: Control, directory: Path) -> None:
+class Faulty:
+    """The image, as the orders let it be used."""
+
+    def __init__(self, image: Path, control: Control) -> None:
+        self._disk = os.open(image, os.O_RDWR)
+        self.size = os.fstat(self._disk).st_size
+        self._control = control
+        self._written: set[int] = set()  # segments with a frame since the last flush
+        self._condemned: set[int] = set()
+        self._journaled = False
+
+    def read(self, size: int, offset: int) -> bytes:
+        if offset < self._control[BAD_END] and offset + size > self._control[BAD_FIRST]:
+            self._control[REFUSED] += 1
+            raise OSError(errno.EIO, "bad sector")
+        return os.pread(self._disk, size, offset)
+
+    def write(self, data: bytes, offset: int) -> int:
+        self._journaled = self._journaled or data[:4] == _JBD2
+        orders = [FAIL_WRITES]
+        if data[:4] == _FRAME:
+            orders.append(FAIL_FRAMES)
+            sequence = int.from_bytes(data[_SEQUENCE], "little")
+            self._control[REPEATED] += sequence in self._condemned
+            self._written.add(sequence)
+        self._obey(orders)
+        self._control[WRITES] += 1
+        return os.pwrite(self._disk, data, offset)
+
+    def flush(self) -> None:
+        if left := self._control[PAUSES]:
+            self._control[PAUSES] = left - 1
+            time.sleep(PAUSE_SECONDS)
+        is_ours = bool(self._written) and not self._journaled
+        self._obey([FAIL_FLUSHES, FAIL_SYNCS] if is_ours else [FAIL_FLUSHES])
+        self._written.clear()
+        self._journaled = False
+        self._control[FLUSHES] += 1
+
+    def _obey(self, orders: list[int]) -> None:
+        for order in orders:
+            if left := self._control[order]:
+                self._control[order] = left - 1
+                self._control[REFUSED] += 1
+                self._condemned |= self._written
+                self._written.clear()
+                raise OSError(errno.EIO, "refused by order")
+
+
+def serve(faulty: Faulty, directory: Path) -> None:
     # only in the serving process, because importing mfusepy loads libfuse
     mfusepy: Any = importlib.import_module("mfusepy")
 
-    def is_refused(*orders: int) -> bool:
-        for order in orders:
-            if left := control[order]:
-                control[order] = left - 1
-                control[REFUSED] += 1
-                return True
-        return False
-
     class Device(mfusepy.Operations):  # type: ignore[misc]
         use_ns = True
-
-        def __init__(self) -> None:
-            self._disk = os.open(image, os.O_RDWR)
-            self._size = os.fstat(self._disk).st_size
-            self._written: set[int] = set()  # segments with a frame since the last flush
-            self._condemned: set[int] = set()
-            self._journaled = False
 
         def getattr(self, path: str, fh: int | None = None) -> dict[str, int]:
             if path == "/":
                 return {"st_mode": stat.S_IFDIR | 0o700, "st_nlink": 2}
             if path == f"/{DISK}":
-                return {"st_mode": stat.S_IFREG | 0o600, "st_nlink": 1, "st_size": self._size}
+                return {"st_mode": stat.S_IFREG | 0o600, "st_nlink": 1, "st_size": faulty.size}
             raise mfusepy.FuseOSError(errno.ENOENT)
 
         def readdir(self, path: str, fh: int) -> list[str]:
@@ -82,44 +116,14 @@ def serve(image: Path, control: Control, directory: Path) -> None:
             return 1
 
         def read(self, path: str, size: int, offset: int, fh: int) -> bytes:
-            if offset < control[BAD_END] and offset + size > control[BAD_FIRST]:
-                control[REFUSED] += 1
-                raise mfusepy.FuseOSError(errno.EIO)
-            return os.pread(self._disk, size, offset)
+            return faulty.read(size, offset)
 
         def write(self, path: str, data: bytes, offset: int, fh: int) -> int:
-            self._journaled = self._journaled or data[:4] == _JBD2
-            is_frame = data[:4] == _FRAME
-            if is_frame:
-                sequence = int.from_bytes(data[_SEQUENCE], "little")
-                control[REPEATED] += sequence in self._condemned
-                self._written.add(sequence)
-            if is_refused(FAIL_WRITES, *([FAIL_FRAMES] if is_frame else [])):
-                self._condemn()
-                raise mfusepy.FuseOSError(errno.EIO)
-            control[WRITES] += 1
-            return os.pwrite(self._disk, data, offset)
+            return faulty.write(bytes(data), offset)
 
         def fsync(self, path: str, datasync: int, fh: int) -> int:
-            if left := control[PAUSES]:
-                control[PAUSES] = left - 1
-                time.sleep(PAUSE_SECONDS)
-            orders = (
-                [FAIL_FLUSHES]
-                if self._journaled or not self._written
-                else [FAIL_FLUSHES, FAIL_SYNCS]
-            )
-            if is_refused(*orders):
-                self._condemn()
-                raise mfusepy.FuseOSError(errno.EIO)
-            self._written.clear()
-            self._journaled = False
-            control[FLUSHES] += 1
+            faulty.flush()
             return 0
-
-        def _condemn(self) -> None:
-            self._condemned |= self._written
-            self._written.clear()
 
         def flush(self, path: str, fh: int) -> int:
             return 0  # close(2), which promises nothing
@@ -138,4 +142,4 @@ def serve(image: Path, control: Control, directory: Path) -> None:
 
 
 if __name__ == "__main__":
-    serve(Path(sys.argv[1]), Control(Path(sys.argv[2])), Path(sys.argv[3]))
+    serve(Faulty(Path(sys.argv[1]), Control(Path(sys.argv[2]))), Path(sys.argv[3]))
