@@ -34,7 +34,7 @@ async def keep_retention(edge: Edge) -> None:
     rules = retention_rules(settings.check())
     disk, clock, _ = edge.outside
     room = Room(edge.journal, edge.committer)
-    is_short = False
+    is_short = is_postponed = False
     due = 0.0
 
     def declare(losses: Sequence[Loss]) -> None:
@@ -60,7 +60,11 @@ async def keep_retention(edge: Edge) -> None:
                     free_bytes=disk.free_bytes(edge.journal.directory),
                 )
             except HeadwaterError as error:
-                _log.warning("retention postponed", reason=str(error))
+                if not is_postponed:  # said once, not every second of a card that is gone
+                    _log.warning("retention postponed", reason=str(error))
+                is_postponed = True
+            else:
+                is_postponed = False
         is_short = await room.short(FULL_CHECK_S)
 
 
