@@ -48,7 +48,12 @@ class BrokerMetrics:
                 "Times that a client waited for room for a large packet",
                 self._broker.gathering.waits,
             ),
-            ("pauses", "Times that reading stopped for the disk's sake", tally.paused),
+            (
+                "cut_off",
+                "Connections cut off, because all held too much unread",
+                self._broker.unsent.cut,
+            ),
+            ("pauses", "Times that no publish was taken, for the disk's sake", tally.paused),
             ("internal_errors", "Connections closed for a defect of ours", tally.crashes),
         ):
             counter = CounterMetricFamily(f"headwater_mqtt_{name}", text)
@@ -72,7 +77,17 @@ class BrokerMetrics:
             ("behind_messages", "Waiting for subscribers in the log alone", _behind(broker)),
             ("replaying", "Sessions and groups reading the log", broker.departures.replaying),
             ("replay_memory_bytes", "Bursts and chunks in memory", broker.departures.memory),
-            ("paused", "1 while nobody is read, for the disk's sake", broker.paused is not None),
+            ("unsent_bytes", "Written and not taken by the clients", broker.unsent.bytes),
+            (
+                "waiting_for_disk",
+                "Clients of which something is held",
+                len(broker.held) + len(broker.knocking),
+            ),
+            (
+                "paused",
+                "1 while no publish is taken, for the disk's sake",
+                broker.paused is not None,
+            ),
         ):
             gauge = GaugeMetricFamily(f"headwater_mqtt_{name}", text)
             gauge.add_metric([], float(value))

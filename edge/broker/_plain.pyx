@@ -197,7 +197,7 @@ cdef class Rounds:
     cdef public OpenGate gate
     cdef public Changing subscriptions
     cdef public Counts tally
-    cdef public object now
+    cdef public object now, paused
     cdef public long long round_ms
 
     def __init__(self, now):
@@ -242,7 +242,7 @@ cdef class Plain:
         self.heard_at = broker.now
         broker.tally.bytes_received += size
         try:
-            position = self._take_plain(data)
+            position = 0 if broker.paused is not None else self._take_plain(data)
             if position < size or not size:
                 self._take_rest(data[position:] if position else data)
         except Exception as error:

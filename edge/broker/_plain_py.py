@@ -153,7 +153,7 @@ class Changing:
 class Rounds:
     """Of `Broker`."""
 
-    __slots__ = ("gate", "now", "round_ms", "subscriptions", "tally")
+    __slots__ = ("gate", "now", "paused", "round_ms", "subscriptions", "tally")
 
     gate: OpenGate
     subscriptions: Changing
@@ -162,6 +162,7 @@ class Rounds:
     def __init__(self, now: float) -> None:
         self.now = now  # when the clock was last looked at
         self.round_ms = 0  # the wall clock of this round of reads; 0: nobody has looked yet
+        self.paused: str | None = None  # why no publish is taken
 
     def look_at_clock(self) -> int:
         """Once in a round (broker.py)."""
@@ -223,7 +224,7 @@ class Plain:
         self.heard_at = broker.now
         broker.tally.bytes_received += len(data)
         try:
-            position = self._take_plain(data)
+            position = 0 if broker.paused is not None else self._take_plain(data)
             if position < len(data) or not data:  # nothing new: there is something kept to be taken
                 self._take_rest(data[position:] if position else data)
         except Exception as error:

@@ -1,6 +1,6 @@
 """The broker: who is connected and what sessions exist. One thread; no call in here waits.
 
-It owns what clients share: the gate, routes, the fan-out, deadlines, and the decision to pause reading. The rim
+It owns what clients share: the gate, routes, the fan-out, deadlines, and the decision to take no publishes. The rim
 (`listener.py`) calls `tick` and gives each TCP connection a `Client`; the committer calls `on_durable`. `now` is when
 the clock was last looked at: at each tick, each commit, each read of other than plain packets.
 """
@@ -16,7 +16,7 @@ from ..mqtt.packets import Connect
 from ..mqtt.reasons import Reason
 from ..streams import StreamTable
 from .book import Book
-from .client import Client
+from .client import HELD_BYTES, Client
 from .deadlines import Deadlines
 from .departures import Departures, Source
 from .fanout import Fanout
@@ -33,6 +33,7 @@ from .settings import MqttSettings
 from .subscriptions import Subscriptions
 from .tally import Tally
 from .transport import Pause
+from .unsent import Unsent
 
 if TYPE_CHECKING:
     from .access.access import Access
@@ -81,7 +82,12 @@ class Broker(Rounds):
         self.clients: set[Peer] = set()
         self.gathering = Gathering(int(settings.gather_memory_max))
         self.dirty: list[Peer] = []  # clients with gathered output
-        self.paused: str | None = None  # why nobody is read
+        self.gathered = 0  # its bytes
+        self.unsent = Unsent(int(settings.unsent_memory_max))
+        self.write_buffer_max = int(settings.write_buffer_max)
+        self.taking_since = self.now  # when that ended last
+        self.held: dict[Client, None] = {}  # who has sent what has to wait for the disk
+        self.knocking: dict[Client, Connect] = {}  # ... and whose CONNECT has to
         self.access: Access | None = None  # None: nobody is asked who they are
         self.moments = moments or Moments(clock, boot="", trusted=lambda: False)
         self.book: Book = Book(
@@ -165,33 +171,50 @@ class Broker(Rounds):
         dirty = self.dirty
         while dirty:
             dirty.pop().flush()
+        self.unsent.review(self.clients)
 
-    def pause_all(self, why: str) -> None:
+    @property
+    def is_overfull(self) -> bool:
+        """Nothing more may be put into the open commit."""
+        return self._journal.overfull
+
+    def pause(self, why: str) -> None:
+        """No publish is taken; whoever sends one waits. Everybody else is served."""
         if self.paused is None:
             self.tally.paused += 1
-            for client in self.clients:
-                client.pause(Pause.DISK)
+            self.unsent.read_at_most(HELD_BYTES)
         self.paused = why
 
-    def resume_all(self) -> None:
+    def take_again(self) -> None:
+        """The disk accepts: who waits is heard in the order in which they came to wait, until it is enough again."""
         self.paused = None
-        for client in self.clients:
-            client.resume(Pause.DISK)
+        self.taking_since = self.now
+        self.unsent.read_at_most(None)
+        while self.knocking and not self._journal.overfull:
+            client = next(iter(self.knocking))
+            client.knocks_again(self.knocking.pop(client))
+        while self.held and self.paused is None and not self._journal.overfull:
+            client = next(iter(self.held))
+            del self.held[client]
+            client.disk_accepts()
+        self.received()
 
     def _review_disk(self) -> None:
         if self._closing:
             return
         if self._committer.stalled is not None:
-            self.pause_all(self._committer.stalled)
+            self.pause(self._committer.stalled)
         elif self._journal.overfull:
-            self.pause_all("the disk is slower than the publishers")
+            self.pause("the disk is slower than the publishers")
         elif self.paused is not None:
-            self.resume_all()
+            self.take_again()
 
     def stop_reading(self) -> None:
         """First half of an orderly end: take nothing more; what was taken can still be acknowledged."""
         self._closing = True
-        self.pause_all("shutting down")
+        self.pause("shutting down")
+        for client in self.clients:
+            client.pause(Pause.DISK)
 
     def close(self) -> None:
         """Second half: say goodbye to everybody. Wills are published: the clients did not choose to go.
@@ -212,9 +235,19 @@ class Broker(Rounds):
             client.close(Reason.SERVER_BUSY, "too many connections")
             return
         client.surplus = surplus > 0  # it is told in its own version, when it has said which
-        if self.paused is not None:
-            client.pause(Pause.DISK)
         self._lifetimes.watch(client, self.now)
+
+    def must_wait(self, packet: Connect) -> bool:
+        """A CONNECT that asks for what has to be in the log (a session that is kept, a will), while there is no room."""
+        return (
+            self.paused is not None
+            and self._journal.overfull
+            and (
+                packet.will is not None
+                or not packet.clean_start
+                or bool(packet.properties.session_expiry_interval)
+            )
+        )
 
     def knock(self, client: Client, packet: Connect) -> None:
         """CONNECT: who is it? Raises Violation with the reason for CONNACK."""
@@ -232,6 +265,8 @@ class Broker(Rounds):
         settings.check()
         self.settings = settings
         self.gathering.bytes_max = int(settings.gather_memory_max)
+        self.unsent.change(int(settings.unsent_memory_max))
+        self.write_buffer_max = int(settings.write_buffer_max)
         self.fanout.change(settings)
 
     def rights(self, user: str | None, client_id: str) -> Rights | None:
@@ -257,6 +292,9 @@ class Broker(Rounds):
         """The connection is over, for whatever reason; called once."""
         if client.visitor is not None:
             client.visitor.door.left(client.visitor)
+        if isinstance(client, Client):
+            self.held.pop(client, None)
+            self.knocking.pop(client, None)
         if client in self.gathering:
             self.gathering.ask(client, 0)
         self._lifetimes.gone(client, why)

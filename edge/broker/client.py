@@ -2,7 +2,8 @@
 Protocol, but it knows no loop: a transport is anything that can write, close, and pause reading.
 
 What it holds back: acknowledgements, until `release` says that their commit is durable. What stops it from being read
-(`Pause`): the disk is behind, its own unacknowledged publishes, or its not reading what we write.
+(`Pause`): its own unacknowledged publishes, or its not reading what we write; while the disk is behind, a PUBLISH, which is
+held, and not more than `HELD_BYTES` behind it. Who sends none does not notice.
 
 The hot path is `data_received` → `_take_plain` → (the disk) → `release`, all in plain.py.
 """
@@ -23,17 +24,21 @@ from ..mqtt.packets import (
     Unsubscribe,
 )
 from ..mqtt.reasons import Reason, Violation, protocol_error
+from .gathering import SMALL_BYTES
 from .intake import Intake
 from .negotiation import granted_expiry
 from .routing import Routes
 from .sessions import Session
 from .transport import Pause, Transport
 
-_UNANSWERED = Pause.ACCESS | Pause.CONNECT | Pause.WORK
+_UNANSWERED = Pause.ACCESS | Pause.CONNECT | Pause.KNOCK | Pause.WORK
 # From so many retained topics compared on, a SUBSCRIBE is paid for with nine times the time that it took: a tenth of the
 # broker's time is the most that one client can have this way.
 COMPARISONS_FREE = 50_000
 PAYMENT_S = 3e-6
+# While the disk takes nothing, one read and what may be held before it: together what no connection is asked to account for.
+HELD_BYTES = SMALL_BYTES // 2
+_NOTED = (PacketType.SUBSCRIBE, PacketType.UNSUBSCRIBE, PacketType.PUBREL, PacketType.PUBREC)
 
 
 class Client(Intake):
@@ -54,10 +59,16 @@ class Client(Intake):
         self.close(Reason.UNSPECIFIED_ERROR, "internal error")
 
     def _take_rest(self, data: bytes) -> None:
-        connection = self._connection
-        self._broker.look_at_time()  # what expires does so to the second
+        connection, broker = self._connection, self._broker
+        broker.look_at_time()  # what expires does so to the second
         connection.feed(data)
+        if self in broker.held:
+            self._look_at_held()
         while True:
+            if broker.paused is not None and self._must_wait(connection.next_type):
+                connection.hold_off()
+                broker.held[self] = None
+                self._look_at_held()
             run = connection.publishes()
             if run:
                 self._take_run(run)
@@ -69,7 +80,32 @@ class Client(Intake):
             size = connection.wanted
             if size != self._gathering:
                 self._gathering = size
-                self._broker.gathering.ask(self, size)
+                broker.gathering.ask(self, size)
+
+    def _must_wait(self, kind: int) -> bool:
+        """Nothing more can be taken for the disk now: a PUBLISH has to wait, and so, where memory for the disk is used
+        up, has what a kept session's notes would be made of."""
+        session = self._session
+        if session is None or not self.is_open:
+            return False
+        if kind == PacketType.PUBLISH:
+            return True
+        return kind in _NOTED and session.number > 0 and self._broker.is_overfull
+
+    def _look_at_held(self) -> None:
+        """It is read on while little is held of it, for the sake of its PINGREQ: those are answered out of their turn."""
+        pings = self._connection.take_pings()
+        if pings:
+            self.send(PINGRESP * pings)
+        if self.gathered > HELD_BYTES:
+            self.pause(Pause.DISK)
+
+    def disk_accepts(self) -> None:
+        """What was held is taken."""
+        self.resume(Pause.DISK)
+        if self.transport is not None:
+            self._connection.go_on()
+            self.data_received(b"")
 
     def eof_received(self) -> bool:
         """Half-open MQTT connections have no meaning: close, and do not wait for one that reads no more."""
@@ -82,7 +118,7 @@ class Client(Intake):
     def connection_lost(self, error: BaseException | None) -> None:
         if self.transport is not None:
             self._connection.farewell(Reason.UNSPECIFIED_ERROR)
-            self._gone("connection lost")
+            self._gone("it does not read what we write" if self._cut else "connection lost")
 
     def pause_writing(self) -> None:
         self.writable = False
@@ -129,6 +165,18 @@ class Client(Intake):
             self.go_on(Pause.ACCESS)
         self._broker.received()
 
+    def knocks_again(self, packet: Connect) -> None:
+        """Its CONNECT waited for the disk."""
+        try:
+            self._broker.knock(self, packet)
+        except Violation as violation:
+            self.close(violation.reason, str(violation))
+        except Exception as error:  # the connection boundary: one client's trouble stays its own
+            self._broker.crashed(self, error)
+            self.close(Reason.UNSPECIFIED_ERROR, "internal error")
+        else:
+            self.go_on(Pause.KNOCK)
+
     # --- packets in --------------------------------------------------------------------------------------------
 
     def _take(self, packet: Packet) -> None:
@@ -145,7 +193,11 @@ class Client(Intake):
                 self._broker.fanout.unsubscribe(self, packet)
             case Connect():
                 self.version = self._connection.version
-                self._broker.knock(self, packet)
+                if self._broker.must_wait(packet):
+                    self.hold_off(Pause.KNOCK)
+                    self._broker.knocking[self] = packet
+                else:
+                    self._broker.knock(self, packet)
             case Disconnect():
                 self._take_disconnect(packet)
             case Auth():

@@ -72,6 +72,10 @@ class Ends(Protocol):
     def unsettled(self) -> list[tuple[TopicPartition, int]]:
         """Partitions with records that are not durable yet, and their next offsets."""
 
+    @property
+    def overfull(self) -> bool:
+        """More waits for the disk than may."""
+
 
 class Book(Protocol):
     """Who makes small state durable."""
@@ -241,9 +245,12 @@ class Departures:
         self._noted_at.pop(outbound, None)
 
     def settle(self) -> bool:
-        """Put what is to be noted into the open commit. True where something was."""
-        if not self._unwritten:
+        """Put what is to be noted into the open commit, if that has room. True where something was."""
+        if not self._unwritten or self.ends.overfull:
             return False
+        return self._settle()
+
+    def _settle(self) -> bool:
         book, gate = self.book, self.gate
         unwritten, self._unwritten = self._unwritten, {}
         noted = False
@@ -272,7 +279,7 @@ class Departures:
     def settle_all(self) -> None:
         """At an orderly end: every state as it is, so that nothing is read again after the start."""
         self._unwritten |= dict.fromkeys(self._noted_at)
-        self.settle()
+        self._settle()
 
     def tick(self, now: float) -> bool:
         """Time passes. True where something was noted."""

@@ -15,6 +15,7 @@ from ..mqtt.packets import Packet, Will
 from ..mqtt.reasons import Reason
 from .plain import Plain
 from .transport import Pause
+from .unsent import GATHERED_BYTES
 
 if TYPE_CHECKING:
     from .broker import Broker
@@ -22,9 +23,13 @@ if TYPE_CHECKING:
     from .listening.door import Visitor
     from .sessions import Session
 
+# How long the last words may take to be read.
+LINGER_S = 5.0
+
 
 class Peer(Plain):
     __slots__ = (
+        "_cut",
         "_delivered",
         "_gathering",
         "_made_at",
@@ -65,6 +70,7 @@ class Peer(Plain):
         self.keep_alive_s = 0.0
         self._made_at = broker.now
         self.deadline: Deadline | None = None  # of CONNECT, then of the next packet
+        self._cut = False  # by us, because it holds too much
         self._unread = 0
         self._gathering = 0  # the size of the unfinished packet, as last told
         self._delivered: int | None = None  # as asked when the socket was about to be closed
@@ -98,19 +104,23 @@ class Peer(Plain):
 
     def send(self, data: bytes) -> None:
         """Gather; the broker flushes when it has done what it does, one write for each connection."""
-        out = self._out
+        broker, out, size = self._broker, self._out, len(data)
         if not out:
-            self._broker.dirty.append(self)
+            broker.dirty.append(self)
         out.append(data)
-        self._out_bytes += len(data)
-        if self._out_bytes > self._broker.settings.write_buffer_max:
+        self._out_bytes += size
+        broker.gathered += size
+        if self._out_bytes > broker.write_buffer_max:
             self.flush()
+        if broker.gathered > GATHERED_BYTES:
+            broker.flush()
 
     def flush(self) -> None:
         out = self._out
         if out:
             self._out = []
             self._written += self._out_bytes
+            self._broker.gathered -= self._out_bytes
             self._out_bytes = 0
             if self.transport is not None:
                 self.transport.write(b"".join(out))
@@ -160,7 +170,8 @@ class Peer(Plain):
         return bool(self._paused & ~Pause.WRITE)
 
     def silent_since(self, now: float) -> float:
-        """When it was last heard, or could not be, or took something of what we wrote.
+        """When it was last heard, or could not be, or took something of what we wrote; while the disk takes no publish
+        nobody's silence counts, since a client may do nothing else until its PUBACK comes.
 
         Before CONNECT: when the connection was made, since bytes that lead nowhere are not worth waiting for.
         """
@@ -174,7 +185,11 @@ class Peer(Plain):
         if not self.is_open:
             self._made_at = now if self._paused else self._made_at
             return self._made_at
-        return self.heard_at
+        return (
+            now
+            if self._broker.paused is not None
+            else max(self.heard_at, self._broker.taking_since)
+        )
 
     def close(self, reason: Reason, detail: str) -> None:
         """Close this connection, telling why where the protocol can. The will is published."""
@@ -187,15 +202,27 @@ class Peer(Plain):
         self._shut()
         self._gone(f"{reason.name.lower().replace('_', ' ')}: {detail}")
 
+    def cut_off(self) -> None:
+        """At once and without a word: too much was written to it that it does not read. `connection_lost` follows."""
+        if self.transport is not None:
+            self._cut = True
+            self._broker.tally.closed["unread"] += 1
+            self.transport.abort()
+
     def _shut(self) -> None:
         self.flush()
         self._settle_doubts()  # while the socket can still be asked
-        transport = self.transport
+        transport, unsent = self.transport, self._broker.unsent
         if transport is not None:
             transport.close()
             if transport.get_write_buffer_size():
-                # what it does not read in time it does not get
-                self._broker.deadlines.at(self._broker.now + 5.0, lambda _: transport.abort())
+                unsent.leaves(transport)
+
+                def give_up(_: float) -> None:  # what it does not read in time it does not get
+                    unsent.left(transport)
+                    transport.abort()
+
+                self._broker.deadlines.at(self._broker.now + LINGER_S, give_up)
 
     def _settle_doubts(self) -> None:
         if self._session is not None and self._session.link is self:
@@ -204,5 +231,7 @@ class Peer(Plain):
     def _gone(self, why: str) -> None:
         self._settle_doubts()
         self.transport = None
+        self._broker.gathered -= self._out_bytes
         self._out = []
+        self._out_bytes = 0
         self._broker.gone(self, why)

@@ -57,7 +57,10 @@ class MqttSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """How often the QoS 1 progress of a kept session is noted in the log: what a power cut makes us send again. QoS 2
     is noted before each packet."""
     write_buffer_max: ByteSize = ByteSize(256 * KIB)
-    """Bytes a client has not yet read: beyond it QoS 0 is dropped, other deliveries queue, and we stop reading it."""
+    """Bytes a client has not yet read: beyond it QoS 0 is dropped, the rest waits in the log, and we stop reading it."""
+    unsent_memory_max: ByteSize = ByteSize(32 * MIB)
+    """The same of all clients together: while many hold some, each may hold less; beyond it the greatest holders are cut
+    off. A hundred and twenty-eight full buffers: more is a flood, not a site with bad radios."""
     retained_messages_max: int = 100_000
     """Retained topics; one for each sensor of a large site."""
     retained_bytes_max: ByteSize = ByteSize(16 * MIB)
@@ -102,6 +105,10 @@ class MqttSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         ):
             if getattr(self, name) <= 0:
                 raise Misconfigured(f"edge.mqtt_limits.{name} must be above 0s")
+        if self.unsent_memory_max < self.write_buffer_max:
+            raise Misconfigured(
+                "edge.mqtt_limits.unsent_memory_max must be at least write_buffer_max"
+            )
         if len(self.response_information.encode()) > 1024 or "\0" in self.response_information:
             raise Misconfigured("edge.mqtt_limits.response_information must be at most 1024 bytes")
         if not 128 <= self.packet_bytes_max <= 256 * MIB:

@@ -36,7 +36,7 @@ class Tally(Counts):
         self.delivered = [0, 0, 0]  # PUBLISH packets to subscribers, by QoS
         self.replayed = 0  # messages read from the journal again for a subscriber
         self.wills = 0  # wills published
-        self.paused = 0  # times that reading was paused for the disk's sake
+        self.paused = 0  # times that no publish was taken, for the disk's sake
         self.crashes = 0  # connections closed for a defect of ours
         self.refused: Counter[str] = Counter()  # publishes not taken, by reason
         self.closed: Counter[str] = Counter()  # connections closed by us, by reason

@@ -19,11 +19,12 @@ class Transport(Protocol):
 class Pause:
     """Why a client is not read; bits of a plain int, because an enum's `&` costs as much as a parsed packet."""
 
-    DISK = 1  # the journal has enough to do, or the disk refuses
+    DISK = 1  # the journal has enough to do, or the disk refuses, and enough is held of it
     WINDOW = 2  # too many of its own publishes are unacknowledged
     WRITE = 4  # it does not read what we write
     RATE = 8  # it publishes faster than its listener allows
     ACCESS = 16  # its password is being verified
     CONNECT = 32  # its CONNACK waits for the disk
+    KNOCK = 256  # its CONNECT waits until the disk has room for what it asks
     WORK = 128  # what it subscribed to cost more than its share
     GATHERING = 64  # there is no room now for a packet as large as the one it has begun

@@ -71,6 +71,7 @@ class ServerConnection:
         "_needed",
         "_position",
         "_problem_information",
+        "_scanned",
         "_send_bytes_max",
         "packet_bytes_max",
         "partial",
@@ -93,6 +94,9 @@ class ServerConnection:
         # A packet that has not all arrived (what comes next belongs to it), and how long it must grow to be worth a look.
         self.partial: bytearray | None = None
         self._needed = 0
+        self._scanned = (
+            0  # of what is held off: where the first packet begins that was not looked at
+        )
 
     @property
     def held_bytes(self) -> int:
@@ -106,6 +110,13 @@ class ServerConnection:
         if self.partial is None:
             return 0
         return len(self.partial) if self._needed == sys.maxsize else self._needed
+
+    @property
+    def next_type(self) -> int:
+        """Of the packet that comes next; 0: nothing more is there."""
+        if self.partial is not None or self._position >= len(self._data):
+            return 0
+        return self._data[self._position] >> 4
 
     # --- bytes in ---------------------------------------------------------------------------------------------
 
@@ -218,11 +229,33 @@ class ServerConnection:
         return msgspec.structs.replace(packet, topic=topic)
 
     def hold_off(self) -> None:
-        """CONNECT cannot be answered yet: what came after it is kept, and nothing is taken out until `go_on`."""
+        """What comes next cannot be taken yet: it is kept, and nothing is taken out until `go_on`."""
         self._keep(self._data, self._position, 0)
         if self.partial is None:
             self.partial = bytearray()
         self._needed = sys.maxsize
+        self._scanned = 0
+
+    def take_pings(self) -> int:
+        """How many whole PINGREQ packets are among what is held off; they are taken out. MQTT gives them no order among
+        others, and whoever sends them wants to know that we are here."""
+        held = self.partial
+        if held is None:
+            return 0
+        begin = position = self._scanned
+        pings = 0
+        others: list[bytearray] = []
+        while end := _end(held, position):
+            if held[position] == PacketType.PINGREQ << 4 and end == position + 2:
+                pings += 1
+            else:
+                others.append(held[position:end])
+            position = end
+        if pings:
+            held[begin:] = b"".join((*others, held[position:]))
+            position = begin + sum(map(len, others))
+        self._scanned = position
+        return pings
 
     def go_on(self) -> None:
         """Feed it (nothing, if need be) to have what was kept."""
@@ -292,6 +325,19 @@ def for_a_bridge(packet: Subscribe) -> Subscribe:
         for each in packet.subscriptions
     )
     return msgspec.structs.replace(packet, subscriptions=subscriptions)
+
+
+def _end(data: bytearray, position: int) -> int:
+    """Where the packet ends that begins at `position`; 0 where it is not whole, or no packet."""
+    length = 0
+    for index in range(4):
+        at = position + 1 + index
+        if at >= len(data):
+            return 0
+        length |= (data[at] & 0x7F) << 7 * index
+        if data[at] < 0x80:
+            return at + 1 + length if at + 1 + length <= len(data) else 0
+    return 0
 
 
 def without_diagnostics(packet: Packet) -> Packet:

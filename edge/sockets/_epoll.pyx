@@ -6,7 +6,7 @@ from libc.errno cimport EAGAIN, EINTR, errno
 
 import os
 
-from ._epoll_py import EVENTS_MAX, RECV_BYTES
+from ._epoll_py import EVENTS_MAX, RECV_BYTES, SHARE
 
 cdef extern from *:
     """
@@ -58,6 +58,10 @@ cdef class Sockets:
     cdef dict _connections
     cdef bytearray _buffer_object
     cdef char *_buffer
+    cdef public Py_ssize_t read_bytes
+    cdef public Py_ssize_t share
+    cdef readonly Py_ssize_t unsent
+    cdef readonly Py_ssize_t laden
 
     def __cinit__(self):
         self._epoll = -1
@@ -68,6 +72,8 @@ cdef class Sockets:
         self._connections = {}
         self._buffer_object = bytearray(RECV)
         self._buffer = self._buffer_object
+        self.read_bytes = RECV
+        self.share = SHARE
         self._epoll = epoll_create1(EPOLL_CLOEXEC)
         if self._epoll < 0:
             raise OSError(errno, os.strerror(errno))
@@ -182,13 +188,16 @@ cdef class Connection:
             return
         if self._unsent is not None:
             self._unsent += data
+            self._owner.unsent += PyBytes_GET_SIZE(data)
         else:
             sent = self._send(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
             if sent < 0 or sent == PyBytes_GET_SIZE(data):
                 return
             self._unsent = bytearray(data[sent:])
+            self._owner.unsent += PyBytes_GET_SIZE(data) - sent
+            self._owner.laden += 1
             self._watch()
-        if len(self._unsent) > self._high and not self._full:
+        if not self._full and len(self._unsent) > min(self._high, self._owner.share // self._owner.laden):
             self._full = True
             self._protocol.pause_writing()
 
@@ -228,7 +237,7 @@ cdef class Connection:
 
     cdef int _read(self) except -1:
         cdef char *buffer = self._owner._buffer
-        cdef ssize_t size = c_recv(self._fd, buffer, RECV, MSG_DONTWAIT)
+        cdef ssize_t size = c_recv(self._fd, buffer, min(RECV, self._owner.read_bytes), MSG_DONTWAIT)
         cdef int error
         if size > 0:
             self._protocol.data_received(PyBytes_FromStringAndSize(buffer, size))
@@ -254,17 +263,21 @@ cdef class Connection:
 
     cdef int _flush(self) except -1:
         cdef Py_ssize_t sent = self._send(<char *>self._unsent, len(self._unsent))
+        cdef Py_ssize_t high
         if sent < 0:
             return 0
+        self._owner.unsent -= sent
+        high = min(self._high, self._owner.share // self._owner.laden)
         if sent == len(self._unsent):
             self._unsent = None
+            self._owner.laden -= 1
             if self._closing:
                 self._end(None)
                 return 0
             self._watch()
         else:
             del self._unsent[:sent]
-        if self._full and (self._unsent is None or len(self._unsent) <= self._high // 4):
+        if self._full and (self._unsent is None or len(self._unsent) <= high // 4):
             self._full = False
             self._protocol.resume_writing()
         return 0
@@ -290,7 +303,10 @@ cdef class Connection:
             self.ending()
         self._socket = None
         self._owner._drop(self._fd)
-        self._unsent = None
+        if self._unsent is not None:
+            self._owner.unsent -= len(self._unsent)
+            self._owner.laden -= 1
+            self._unsent = None
         sock.close()
         self._owner._loop.call_soon(self._protocol.connection_lost, error)
         return 0

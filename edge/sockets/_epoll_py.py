@@ -6,6 +6,9 @@ A connection's life: OPEN â†’ (close: CLOSING until what was written is sent) â†
 and the table at the same moment, so an event can never reach a later connection with the same number: sockets are adopted
 between rounds only, by the acceptor's callback. What fails in `send` or `recv` ends the connection; the protocol is told
 once, by `connection_lost`, from the loop.
+
+What was written and not sent is memory that the peers decide about, so all of it is counted (`unsent`), and while many
+connections are laden with some, each may hold less before it is told to pause: its equal part of `share`.
 """
 
 from __future__ import annotations
@@ -18,6 +21,8 @@ from typing import Protocol
 
 # Of one read: more than a round trip's worth on any link a sensor has, and reused for all connections.
 RECV_BYTES = 65_536
+# Of all that is unsent, what is shared out among those laden with it, where nobody says otherwise.
+SHARE = 1 << 40
 # Of one round, so that the disk's news and timers are not kept waiting.
 EVENTS_MAX = 256
 _IN, _OUT = select.EPOLLIN, select.EPOLLOUT
@@ -46,6 +51,10 @@ class Sockets:
         self._connections: dict[int, Connection] = {}
         self._buffer = bytearray(RECV_BYTES)
         self._view = memoryview(self._buffer)
+        self.read_bytes = RECV_BYTES  # of one read, at most RECV_BYTES
+        self.share = SHARE
+        self.unsent = 0  # bytes, of all connections
+        self.laden = 0  # connections that have some
         loop.add_reader(self._epoll.fileno(), self._round)
 
     def __len__(self) -> int:
@@ -54,7 +63,8 @@ class Sockets:
     def adopt(
         self, sock: socket.socket, protocol: StreamProtocol, *, write_buffer_max: int
     ) -> Connection:
-        """Take over a connected socket. `pause_writing` is called above `write_buffer_max` unsent bytes."""
+        """Take over a connected socket. `pause_writing` is called above `write_buffer_max` unsent bytes, or its part of
+        `share`."""
         sock.setblocking(False)
         connection = Connection(self, sock, protocol, write_buffer_max)
         self._connections[sock.fileno()] = connection
@@ -85,7 +95,7 @@ class Sockets:
         self._epoll.unregister(fd)
 
     def recv(self, sock: socket.socket) -> bytes:
-        return bytes(self._view[: sock.recv_into(self._buffer)])
+        return bytes(self._view[: sock.recv_into(self._buffer, self.read_bytes)])
 
     def soon(self, callback: Callable[..., None], *arguments: object) -> None:
         self._loop.call_soon(callback, *arguments)
@@ -150,15 +160,19 @@ class Connection:
         """Sent at once as far as the kernel takes it, the rest when it can. Nothing after `close`."""
         if self._socket is None or self._closing:
             return
+        owner = self._owner
         if self._unsent:
             self._unsent += data
+            owner.unsent += len(data)
         else:
             sent = self._send(data)
             if sent == len(data) or sent < 0:
                 return
             self._unsent += data[sent:]
+            owner.unsent += len(data) - sent
+            owner.laden += 1
             self._watch()
-        if len(self._unsent) > self._high and not self._full:
+        if not self._full and len(self._unsent) > min(self._high, owner.share // owner.laden):
             self._full = True
             self._protocol.pause_writing()
 
@@ -225,13 +239,17 @@ class Connection:
         sent = self._send(self._unsent)
         if sent < 0:
             return
+        owner = self._owner
         del self._unsent[:sent]
+        owner.unsent -= sent
+        high = min(self._high, owner.share // owner.laden)
         if not self._unsent:
+            owner.laden -= 1
             if self._closing:
                 self._end(None)
                 return
             self._watch()
-        if self._full and len(self._unsent) <= self._high // 4:
+        if self._full and len(self._unsent) <= high // 4:
             self._full = False
             self._protocol.resume_writing()
 
@@ -251,6 +269,9 @@ class Connection:
             self.ending()
         self._socket = None
         self._owner.drop(self._fd)
-        self._unsent.clear()
+        if self._unsent:
+            self._owner.unsent -= len(self._unsent)
+            self._owner.laden -= 1
+            self._unsent = bytearray()
         sock.close()
         self._owner.soon(self._protocol.connection_lost, error)

@@ -81,6 +81,7 @@ class Listeners:
         """Raises Refused (no such address, a wrong certificate), Unavailable (port in use, not allowed)."""
         contexts = prepare(self._settings)
         self._sockets = Sockets(asyncio.get_running_loop(), self._broker.received)
+        self._broker.unsent.attach(self._sockets)
         for settings in self._settings:
             door = Door(settings, self._broker.clock, self._turned_away)
             opening = Opening(self._broker, door, self._sockets)

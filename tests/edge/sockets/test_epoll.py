@@ -203,6 +203,56 @@ def test_back_pressure_and_a_close_that_waits_for_it(
     run(main)
 
 
+def test_all_that_is_unsent_is_counted_and_shared_out(
+    twin: ModuleType, run: Callable[..., None]
+) -> None:
+    async def main() -> None:
+        async with bench(twin) as b:
+            b.owner.share = 3 * HIGH // 2
+            made = [b.connect() for _ in range(4)]
+            counts = []
+            for index, (ours, heard, _) in enumerate(made):
+                while not heard.paused:
+                    ours.write(bytes(1000))
+                counts.append(ours.get_write_buffer_size())
+                assert b.owner.laden == index + 1
+                assert b.owner.unsent == sum(counts)
+            parts = [HIGH] + [b.owner.share // number for number in (2, 3, 4)]
+            assert all(
+                part < count <= part + 1000 for part, count in zip(parts, counts, strict=True)
+            )
+            made[0][0].abort()
+            made[1][0].close()
+            assert b.owner.unsent == sum(counts[1:]), "closed, and still to be sent"
+            assert b.owner.laden == 3
+            while made[2][1].paused == [True]:
+                drain(made[2][2])
+                await asyncio.sleep(0.001)
+            made[3][2].close()
+            await until(lambda: made[3][1].lost)
+            drain(made[1][2])
+            await until(
+                lambda: drain(made[1][2]) == b"" and drain(made[2][2]) == b"" and not b.owner.unsent
+            )
+            assert b.owner.laden == 0
+
+    run(main)
+
+
+def test_a_read_brings_no_more_than_it_may(twin: ModuleType, run: Callable[..., None]) -> None:
+    async def main() -> None:
+        async with bench(twin) as b:
+            b.owner.read_bytes = 100
+            _, heard, peer = b.connect()
+            sizes: list[int] = []
+            heard.on_data = lambda: sizes.append(len(heard.data) - sum(sizes))
+            peer.send(bytes(1000))
+            await until(lambda: len(heard.data) == 1000)
+            assert sizes == [100] * 10
+
+    run(main)
+
+
 def test_abort_drops_what_was_not_sent(twin: ModuleType, run: Callable[..., None]) -> None:
     async def main() -> None:
         async with bench(twin) as b:
