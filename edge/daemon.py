@@ -15,6 +15,7 @@ import platform
 import random
 import re
 import signal
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, NamedTuple
@@ -59,6 +60,10 @@ if TYPE_CHECKING:
     from .uplink.uplink import Uplink
 
 _log = structlog.get_logger("edge")
+
+# How long the disk thread waits for a busy loop to give way: it asks some ten times in a commit, and with Python's 5 ms each
+# a flood that keeps the loop busy made acknowledgements of others wait for seconds. Where nobody is busy nobody asks.
+SWITCH_S = 0.0005
 
 
 class Outside(NamedTuple):
@@ -116,6 +121,7 @@ def main(read: Callable[[], EdgeSettings]) -> int:
         return within_descriptors(read())
 
     keep_one_arena()
+    sys.setswitchinterval(SWITCH_S)
     uvloop.run(run_edge(fitting(), environ=config.environment(), read=fitting))
     return 0
 

@@ -33,6 +33,7 @@ from .settings import MqttSettings
 from .subscriptions import Subscriptions
 from .tally import Tally
 from .transport import Pause
+from .turns import Turns
 from .unsent import Unsent
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ class Broker(Rounds):
         self.taking_since = self.now  # when that ended last
         self.held: dict[Client, None] = {}  # who has sent what has to wait for the disk
         self.knocking: dict[Client, Connect] = {}  # ... and whose CONNECT has to
+        self.turns = Turns(self)
         self.access: Access | None = None  # None: nobody is asked who they are
         self.moments = moments or Moments(clock, boot="", trusted=lambda: False)
         self.book: Book = Book(
@@ -182,14 +184,20 @@ class Broker(Rounds):
         """No publish is taken; whoever sends one waits. Everybody else is served."""
         if self.paused is None:
             self.tally.paused += 1
-            self.unsent.read_at_most(HELD_BYTES)
+            self.paused = why
+            self.choose_reads()
         self.paused = why
+
+    def choose_reads(self) -> None:
+        """A read brings little while it might have to be held."""
+        is_little = self.paused is not None or self.turns.is_crowded
+        self.unsent.read_at_most(HELD_BYTES if is_little else None)
 
     def take_again(self) -> None:
         """The disk accepts: who waits is heard in the order in which they came to wait, until it is enough again."""
         self.paused = None
         self.taking_since = self.now
-        self.unsent.read_at_most(None)
+        self.choose_reads()
         while self.knocking and not self._journal.overfull:
             client = next(iter(self.knocking))
             client.knocks_again(self.knocking.pop(client))
@@ -293,6 +301,7 @@ class Broker(Rounds):
         if client.visitor is not None:
             client.visitor.door.left(client.visitor)
         if isinstance(client, Client):
+            self.turns.forget(client)
             self.held.pop(client, None)
             self.knocking.pop(client, None)
         if client in self.gathering:

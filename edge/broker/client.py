@@ -31,14 +31,19 @@ from .routing import Routes
 from .sessions import Session
 from .transport import Pause, Transport
 
-_UNANSWERED = Pause.ACCESS | Pause.CONNECT | Pause.KNOCK | Pause.WORK
+_UNANSWERED = Pause.ACCESS | Pause.CONNECT | Pause.KNOCK | Pause.WORK | Pause.TURN
 # From so many retained topics compared on, a SUBSCRIBE is paid for with nine times the time that it took: a tenth of the
 # broker's time is the most that one client can have this way.
 COMPARISONS_FREE = 50_000
 PAYMENT_S = 3e-6
 # While the disk takes nothing, one read and what may be held before it: together what no connection is asked to account for.
 HELD_BYTES = SMALL_BYTES // 2
+# What is not plain takes microseconds a packet, and a read may bring thirty thousand of them: so long, then others are heard
+# (turns.py). The clock is looked at after so many packets, and after each that may be costly by itself.
+TURN_S = 0.0003
+TURN_PACKETS = 8
 _NOTED = (PacketType.SUBSCRIBE, PacketType.UNSUBSCRIBE, PacketType.PUBREL, PacketType.PUBREC)
+_COSTLY = (Subscribe, Unsubscribe)
 
 
 class Client(Intake):
@@ -64,6 +69,7 @@ class Client(Intake):
         connection.feed(data)
         if self in broker.held:
             self._look_at_held()
+        began, packets = 0.0, 0
         while True:
             if broker.paused is not None and self._must_wait(connection.next_type):
                 connection.hold_off()
@@ -76,6 +82,14 @@ class Client(Intake):
             if packet is None:
                 break
             self._take(packet)
+            packets += 1
+            if packets % TURN_PACKETS == 0 or packet.__class__ in _COSTLY:
+                now = broker.clock.monotonic()
+                began = began or now
+                if now - began > TURN_S and connection.next_type:
+                    self.hold_off(Pause.TURN)
+                    broker.turns.waits(self)
+                    break
         if connection.partial is not None or self._gathering:
             size = connection.wanted
             if size != self._gathering:

@@ -25,6 +25,7 @@ class Pause:
     RATE = 8  # it publishes faster than its listener allows
     ACCESS = 16  # its password is being verified
     CONNECT = 32  # its CONNACK waits for the disk
+    TURN = 512  # it has had its turn, and others have theirs
     KNOCK = 256  # its CONNECT waits until the disk has room for what it asks
     WORK = 128  # what it subscribed to cost more than its share
     GATHERING = 64  # there is no room now for a packet as large as the one it has begun

@@ -6,7 +6,7 @@ from libc.errno cimport EAGAIN, EINTR, errno
 
 import os
 
-from ._epoll_py import EVENTS_MAX, RECV_BYTES, SHARE
+from ._epoll_py import EVENTS_MAX, READ_BYTES_MIN, RECV_BYTES, ROUND_BYTES, SHARE
 
 cdef extern from *:
     """
@@ -44,9 +44,11 @@ cdef extern from "sys/socket.h" nogil:
 
 cdef enum:
     RECV = 65536
+    READ_MIN = 4096
+    ROUND = 1048576
     EVENTS = 256
 
-assert RECV == RECV_BYTES and EVENTS == EVENTS_MAX
+assert RECV == RECV_BYTES and EVENTS == EVENTS_MAX and READ_MIN == READ_BYTES_MIN and ROUND == ROUND_BYTES
 
 COMPILED = True
 
@@ -60,6 +62,7 @@ cdef class Sockets:
     cdef char *_buffer
     cdef public Py_ssize_t read_bytes
     cdef public Py_ssize_t share
+    cdef Py_ssize_t _limit
     cdef readonly Py_ssize_t unsent
     cdef readonly Py_ssize_t laden
 
@@ -115,6 +118,7 @@ cdef class Sockets:
             if errno == EINTR:
                 return
             raise OSError(errno, os.strerror(errno))
+        self._limit = min(self.read_bytes, max(READ_MIN, ROUND // max(count, 1)))
         for index in range(count):
             found = self._connections.get(events[index].data.fd)
             if found is not None:  # else it was closed within this round
@@ -237,7 +241,7 @@ cdef class Connection:
 
     cdef int _read(self) except -1:
         cdef char *buffer = self._owner._buffer
-        cdef ssize_t size = c_recv(self._fd, buffer, min(RECV, self._owner.read_bytes), MSG_DONTWAIT)
+        cdef ssize_t size = c_recv(self._fd, buffer, min(RECV, self._owner._limit), MSG_DONTWAIT)
         cdef int error
         if size > 0:
             self._protocol.data_received(PyBytes_FromStringAndSize(buffer, size))

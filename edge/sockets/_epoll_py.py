@@ -21,6 +21,10 @@ from typing import Protocol
 
 # Of one read: more than a round trip's worth on any link a sensor has, and reused for all connections.
 RECV_BYTES = 65_536
+# Of all reads of one round, however many have something to be read ...
+ROUND_BYTES = 1 << 20
+# ... but of each no less than this: a reading.
+READ_BYTES_MIN = 4096
 # Of all that is unsent, what is shared out among those laden with it, where nobody says otherwise.
 SHARE = 1 << 40
 # Of one round, so that the disk's news and timers are not kept waiting.
@@ -52,6 +56,7 @@ class Sockets:
         self._buffer = bytearray(RECV_BYTES)
         self._view = memoryview(self._buffer)
         self.read_bytes = RECV_BYTES  # of one read, at most RECV_BYTES
+        self._limit = RECV_BYTES  # the same, in this round
         self.share = SHARE
         self.unsent = 0  # bytes, of all connections
         self.laden = 0  # connections that have some
@@ -80,7 +85,9 @@ class Sockets:
 
     def _round(self) -> None:
         connections = self._connections
-        for fd, events in self._epoll.poll(0, EVENTS_MAX):
+        ready = self._epoll.poll(0, EVENTS_MAX)
+        self._limit = min(self.read_bytes, max(READ_BYTES_MIN, ROUND_BYTES // (len(ready) or 1)))
+        for fd, events in ready:
             connection = connections.get(fd)
             if connection is not None:  # else it was closed within this round
                 connection.handle(events)
@@ -95,7 +102,7 @@ class Sockets:
         self._epoll.unregister(fd)
 
     def recv(self, sock: socket.socket) -> bytes:
-        return bytes(self._view[: sock.recv_into(self._buffer, self.read_bytes)])
+        return bytes(self._view[: sock.recv_into(self._buffer, self._limit)])
 
     def soon(self, callback: Callable[..., None], *arguments: object) -> None:
         self._loop.call_soon(callback, *arguments)

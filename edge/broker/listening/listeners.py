@@ -82,6 +82,7 @@ class Listeners:
         contexts = prepare(self._settings)
         self._sockets = Sockets(asyncio.get_running_loop(), self._broker.received)
         self._broker.unsent.attach(self._sockets)
+        self._broker.turns.soon = asyncio.get_running_loop().call_soon
         for settings in self._settings:
             door = Door(settings, self._broker.clock, self._turned_away)
             opening = Opening(self._broker, door, self._sockets)

@@ -239,6 +239,31 @@ def test_all_that_is_unsent_is_counted_and_shared_out(
     run(main)
 
 
+def test_where_many_are_ready_each_is_read_less_of_so_that_a_round_stays_short(
+    twin: ModuleType, run: Callable[..., None]
+) -> None:
+    """Beside greedy ones that always have 64 KiB, who sends a reading is heard in every round."""
+
+    async def main() -> None:
+        rounds: list[int] = []
+        greedy: list[Heard] = []
+        async with bench(twin, lambda: rounds.append(sum(len(each.data) for each in greedy))) as b:
+            made = [b.connect() for _ in range(65)]
+            greedy += [heard for _, heard, _ in made[1:]]
+            for _, _, peer in made[1:]:
+                peer.send(bytes(60_000))
+            small, peer = made[0][1], made[0][2]
+            peer.send(b"reading")
+            await until(lambda: rounds)
+            assert small.data == b"reading"
+            assert rounds[0] <= 1 << 20
+            await until(lambda: rounds[-1] == 64 * 60_000)
+            assert small.reads == 1
+            assert all(heard.reads >= 60_000 // ((1 << 20) // 64) for heard in greedy)
+
+    run(main)
+
+
 def test_a_read_brings_no_more_than_it_may(twin: ModuleType, run: Callable[..., None]) -> None:
     async def main() -> None:
         async with bench(twin) as b:
