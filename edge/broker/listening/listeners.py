@@ -85,7 +85,7 @@ class Listeners:
         self._broker.turns.soon = asyncio.get_running_loop().call_soon
         for settings in self._settings:
             door = Door(settings, self._broker.clock, self._turned_away)
-            opening = Opening(self._broker, door, self._sockets)
+            opening = Opening(self._broker, door, self._sockets, self._crowd)
             opening.context = contexts.get(settings.label)
             listener = Listener(door, opening)
             try:
@@ -104,6 +104,9 @@ class Listeners:
             if listener is not None:
                 listener.door.change(each)
                 listener.opening.context = contexts.get(each.label, listener.opening.context)
+
+    def _crowd(self) -> int:
+        return sum(listener.door.open for listener in self.all)
 
     async def _tick(self) -> None:
         while True:

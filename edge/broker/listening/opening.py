@@ -1,7 +1,7 @@
 """The one place where transports are made: from an accepted socket to a client that is admitted.
 
-A plain MQTT connection lies on the epoll of `edge/sockets`; TLS and WebSocket are asyncio's affair, with a deadline for the
-handshake. Nothing of the peer's is read before the door has let it in.
+A connection in the clear, plain or a WebSocket, lies on the epoll of `edge/sockets`; TLS is asyncio's affair, with a
+deadline for the handshake. Nothing of the peer's is read before the door has let it in.
 """
 
 from __future__ import annotations
@@ -23,18 +23,26 @@ from .settings import Kind
 if TYPE_CHECKING:
     import ssl
 
+    from .websocket import WebSocket
+
 # A peer that does not finish the goodbye of TLS is not waited for longer.
 TLS_SHUTDOWN_S = 5.0
+# TLS handshakes under way at one listener: each holds some 55 KiB, and nobody has said yet who it is. Beyond it the oldest
+# gives way, not the newest: an honest one takes a second, those that nobody finishes are old.
+HANDSHAKES_MAX = 500
 
 
 class Opening:
     """Makes the connections of one listener. `context` may be replaced: the next handshake uses it."""
 
-    def __init__(self, broker: Broker, door: Door, sockets: Sockets) -> None:
+    def __init__(
+        self, broker: Broker, door: Door, sockets: Sockets, crowd: Callable[[], int]
+    ) -> None:
         self._broker = broker
+        self._crowd = crowd  # how many have come in at all doors, those in a handshake among them
         self._door = door
         self._sockets = sockets
-        self._shaking: set[asyncio.Task[None]] = set()
+        self._shaking: dict[asyncio.Task[None], Visitor] = {}  # oldest first
         self.context: ssl.SSLContext | None = None
 
     def take(self, sock: socket.socket) -> None:
@@ -43,23 +51,44 @@ class Opening:
         if visitor is None:
             sock.close()
             return
+        limits = self._broker.settings
+        if self._crowd() > limits.connections_max + limits.refusals_max:
+            self._door.turn_away(visitor.address, "too many connections in all")
+            self._door.left(visitor)
+            sock.close()
+            return
         with contextlib.suppress(OSError):  # gone already: the first read says so
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             if sock.family != socket.AF_UNIX:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         settings = self._door.settings
-        if self.context is None and settings.kind is Kind.MQTT:
+        limit = int(self._broker.settings.write_buffer_max)
+        if self.context is None and settings.kind is Kind.WEBSOCKET:
+            web = self._web(visitor)
+            web.in_rounds = True
+            web.connection_made(self._sockets.adopt(sock, web, write_buffer_max=limit))
+            return
+        if self.context is None:
             client = self._client(visitor)
             client.in_rounds = True
-            limit = int(self._broker.settings.write_buffer_max)
             connection = self._sockets.adopt(sock, client, write_buffer_max=limit)
             client.unacknowledged = unacknowledged(connection)
             connection.ending = client.remember_delivered
             client.connection_made(connection)
             return
+        if len(self._shaking) >= HANDSHAKES_MAX:
+            oldest = next(iter(self._shaking))
+            self._door.turn_away(self._shaking.pop(oldest).address, "too many handshakes at once")
+            oldest.cancel()
         task = asyncio.get_running_loop().create_task(self._shake_hands(sock, visitor))
-        self._shaking.add(task)
-        task.add_done_callback(self._shaking.discard)
+        self._shaking[task] = visitor
+        task.add_done_callback(lambda done: self._shaken(done, sock, visitor))
+
+    def _shaken(self, task: asyncio.Task[None], sock: socket.socket, visitor: Visitor) -> None:
+        self._shaking.pop(task, None)
+        if task.cancelled():  # perhaps before it began
+            self._door.left(visitor)
+            sock.close()
 
     async def close(self) -> None:
         """Those in the middle of a handshake are dropped."""
@@ -73,45 +102,38 @@ class Opening:
             return RatedClient(self._broker, visitor)
         return self._broker.client(visitor)
 
+    def _web(self, visitor: Visitor) -> WebSocket:
+        from .websocket import WebSocket
+
+        return WebSocket(visitor, self._client)
+
     async def _shake_hands(self, sock: socket.socket, visitor: Visitor) -> None:
         settings, context = self._door.settings, self.context
         limit = int(self._broker.settings.write_buffer_max)
         loop = asyncio.get_running_loop()
-        protocol: asyncio.BaseProtocol
-        if settings.kind is Kind.WEBSOCKET:
-            from .websocket import WebSocket
-
-            protocol = cast(
-                "asyncio.Protocol", WebSocket(visitor, self._client, write_buffer_max=limit)
-            )
-        else:
-            protocol = cast("asyncio.Protocol", _OverTls(self._client, visitor, limit))
+        make = self._web if settings.kind is Kind.WEBSOCKET else self._client
+        protocol = cast("asyncio.Protocol", _OverTls(make, visitor, limit))
         try:
             await loop.connect_accepted_socket(
                 lambda: protocol,
                 sock,
                 ssl=context,
-                ssl_handshake_timeout=float(settings.handshake_timeout) if context else None,
-                ssl_shutdown_timeout=TLS_SHUTDOWN_S if context else None,
+                ssl_handshake_timeout=float(settings.handshake_timeout),
+                ssl_shutdown_timeout=TLS_SHUTDOWN_S,
             )
         except (OSError, TimeoutError) as error:  # ssl.SSLError is an OSError
             self._door.turn_away(visitor.address, f"tls: {_told(error)}")
             self._door.left(visitor)
             sock.close()
-            return
-        except asyncio.CancelledError:
-            self._door.left(visitor)
-            sock.close()
-            raise
 
 
 class _OverTls:
-    """Between the handshake and the client: by shape an asyncio Protocol that gives its place to the client."""
+    """Between the handshake and the client, or its WebSocket: by shape an asyncio Protocol that gives its place to that."""
 
     def __init__(
-        self, make_client: Callable[[Visitor], Client], visitor: Visitor, limit: int
+        self, make: Callable[[Visitor], Client | WebSocket], visitor: Visitor, limit: int
     ) -> None:
-        self._make_client = make_client
+        self._make = make
         self._visitor = visitor
         self._limit = limit
 
@@ -120,13 +142,14 @@ class _OverTls:
         from .tls import learn_subject
 
         learn_subject(transport, self._visitor)
-        client = self._make_client(self._visitor)
-        client.unacknowledged = unacknowledged(transport)
-        transport.set_protocol(cast("asyncio.Protocol", client))
-        client.connection_made(transport)
+        made = self._make(self._visitor)
+        if isinstance(made, Client):
+            made.unacknowledged = unacknowledged(transport)
+        transport.set_protocol(cast("asyncio.Protocol", made))
+        made.connection_made(transport)
 
     def connection_lost(self, error: BaseException | None) -> None:
-        """Only where the client could not be made."""
+        """Only where nothing could be made."""
         self._visitor.door.left(self._visitor)
 
 

@@ -9,18 +9,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Protocol
 
 from ..client import Client
 from ..transport import Transport
 from .door import Visitor
 from .frames import CloseCode, Unframer, close_frame, frame
-from .outstanding import unacknowledged
+from .outstanding import Connected, unacknowledged
 from .upgrade import BadHandshake, Upgrade
 
 # Pongs and other bytes that a client has not read; a flood of pings ends here.
 UNREAD_BYTES_MAX = 65_536
 # How long the last words may take to be read.
 LINGER_S = 5.0
+
+
+class Wire(Transport, Connected, Protocol):
+    """What carries the frames: a connection of `edge/sockets`, or TLS."""
 
 
 class WebSocket:
@@ -35,13 +40,11 @@ class WebSocket:
         "_transport",
         "_unframer",
         "_upgrade",
-        "_write_buffer_max",
+        "in_rounds",
         "visitor",
     )
 
-    def __init__(
-        self, visitor: Visitor, make_client: Callable[[Visitor], Client], *, write_buffer_max: int
-    ) -> None:
+    def __init__(self, visitor: Visitor, make_client: Callable[[Visitor], Client]) -> None:
         settings = visitor.door.settings
         self.visitor = visitor
         self._make_client = make_client
@@ -49,22 +52,17 @@ class WebSocket:
             settings.path, settings.origins, is_local=settings.is_local
         )
         self._timeout_s = float(settings.handshake_timeout)
-        self._write_buffer_max = write_buffer_max
+        self.in_rounds = False  # the broker is told once for many reads
         self._unframer = Unframer()
         self._client: Client | None = None
-        self._transport: asyncio.Transport | None = None
+        self._transport: Wire | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._closing = False
 
-    # --- called by asyncio ------------------------------------------------------------------------------------
+    # --- called by the transport ------------------------------------------------------------------------------------
 
-    def connection_made(self, transport: asyncio.Transport) -> None:
+    def connection_made(self, transport: Wire) -> None:
         self._transport = transport
-        transport.set_write_buffer_limits(high=self._write_buffer_max)
-        if self.visitor.door.settings.tls is not None:
-            from .tls import learn_subject
-
-            learn_subject(transport, self.visitor)
         self._deadline = asyncio.get_running_loop().call_later(self._timeout_s, self._too_slow)
 
     def data_received(self, data: bytes) -> None:
@@ -153,6 +151,7 @@ class WebSocket:
             self._deadline.cancel()
             self._deadline = None
         self._client = self._make_client(self.visitor)
+        self._client.in_rounds = self.in_rounds
         self._client.unacknowledged = unacknowledged(self._transport)
         transport: Transport = self
         self._client.connection_made(transport)

@@ -15,7 +15,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from headwater.edge.broker.listening.settings import ListenerSettings, TlsSettings
+from headwater.edge.broker.listening.settings import Kind, ListenerSettings, TlsSettings
+from headwater.edge.broker.settings import MqttSettings
 from headwater.edge.mqtt.packets import (
     Acknowledgement,
     Connack,
@@ -128,6 +129,56 @@ def test_handshakes_that_nobody_finishes_take_the_listeners_places_and_no_others
             for _, writer in flood:
                 writer.transport.abort()
             inside.close()
+            plain.close()
+
+    run(scenario)
+
+
+def test_of_more_handshakes_than_there_may_be_the_oldest_gives_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that those which nobody finishes keep nobody out."""
+    monkeypatch.setattr("headwater.edge.broker.listening.opening.HANDSHAKES_MAX", 5)
+    authority = Authority(tmp_path)
+
+    async def scenario() -> None:
+        tls = TlsSettings(certificate=authority.server_file)
+        async with serving(ListenerSettings(address=ANY, name="tls", tls=tls)) as served:
+            flood = [await asyncio.open_connection("127.0.0.1", served.port()) for _ in range(20)]
+            door = served.listeners.all[0].door
+            await until(lambda: door.refused["too many handshakes at once"] == 15)
+            assert await flood[0][0].read() == b"", "the first has gone"
+            honest, reason = await Bare.connect(served.port(), tls=authority.client(None))
+            assert reason == 0
+            assert isinstance(await honest.ask(Pingreq()), Pingresp)
+            await until(lambda: door.open == 5)
+            for _, writer in flood:
+                writer.transport.abort()
+            await until(lambda: door.open == 1)
+            honest.close()
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("kind", [Kind.MQTT, Kind.WEBSOCKET])
+def test_connections_in_a_handshake_count_among_all(tmp_path: Path, kind: Kind) -> None:
+    """File descriptors are shared out by this number; a WebSocket before its upgrade, a TLS handshake are one each."""
+    authority = Authority(tmp_path)
+    tls = TlsSettings(certificate=authority.server_file) if kind is Kind.MQTT else None
+    flooded = ListenerSettings(address=ANY, name="flooded", tls=tls, kind=kind)
+
+    async def scenario() -> None:
+        limits = MqttSettings(connections_max=3, refusals_max=1)
+        async with serving(flooded, LOCAL, limits=limits) as served:
+            plain, _ = await Bare.connect(served.port(1), "plain")
+            flood = [await asyncio.open_connection("127.0.0.1", served.port()) for _ in range(10)]
+            door = served.listeners.all[0].door
+            await until(lambda: door.refused["too many connections in all"] == 7)
+            assert door.open == 3
+            assert isinstance(await plain.ask(Pingreq()), Pingresp)
+            for _, writer in flood:
+                writer.transport.abort()
+            await until(lambda: door.open == 0)
             plain.close()
 
     run(scenario)
