@@ -110,7 +110,7 @@ class Edge:
 
     def readiness(self) -> list[str]:
         """The reasons why this edge cannot take publishes; none when it can."""
-        reasons = {self.committer.stalled, self.broker.paused, self.journal.full}
+        reasons = {self.committer.stalled, self.broker.unready, self.journal.full}
         return sorted(reason for reason in reasons if reason is not None)
 
 

@@ -165,7 +165,7 @@ cdef class Counts:
 
 
 cdef class Held:
-    cdef public long long commit
+    cdef public long long commit, due
     cdef public list waiters, messages
 
     def __init__(self, long long commit):

@@ -115,12 +115,13 @@ class Waiter(Protocol):
 class Held:
     """What waits for one commit."""
 
-    __slots__ = ("commit", "messages", "waiters")
+    __slots__ = ("commit", "due", "messages", "waiters")
 
     def __init__(self, commit: int) -> None:
         self.commit = commit
         self.waiters: list[Waiter] = []
         self.messages: list[Message] = []
+        self.due = 0  # what they cost to deliver (gate.py)
 
 
 def release_all(waiters: Sequence[Waiter], commit: int) -> None:

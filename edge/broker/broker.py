@@ -41,6 +41,11 @@ if TYPE_CHECKING:
     from .access.rules import Rights
     from .listening.door import Visitor
 
+# Deliveries that wait for the disk, beyond which no publish is taken until some are made: they are made a commit at a time,
+# a microsecond or two each, and nobody else is served meanwhile.
+DELIVERIES_MAX = 30_000
+BUSY_DELIVERING = "there is enough to deliver"
+
 
 class Broker(Rounds):
     gate: Gate
@@ -148,7 +153,7 @@ class Broker(Rounds):
             self._committer.request()
         if self.dirty:
             self.flush()
-        if self._journal.overfull and self.paused is None:
+        if self.paused is None and self._is_enough:
             self._review_disk()
 
     def departed(self) -> None:
@@ -176,6 +181,15 @@ class Broker(Rounds):
         self.unsent.review(self.clients)
 
     @property
+    def _is_enough(self) -> bool:
+        return self._journal.overfull or self.gate.due > DELIVERIES_MAX
+
+    @property
+    def unready(self) -> str | None:
+        """Why it takes no publishes, for longer than deliveries take."""
+        return None if self.paused == BUSY_DELIVERING else self.paused
+
+    @property
     def is_overfull(self) -> bool:
         """Nothing more may be put into the open commit."""
         return self._journal.overfull
@@ -201,7 +215,7 @@ class Broker(Rounds):
         while self.knocking and not self._journal.overfull:
             client = next(iter(self.knocking))
             client.knocks_again(self.knocking.pop(client))
-        while self.held and self.paused is None and not self._journal.overfull:
+        while self.held and self.paused is None and not self._is_enough:
             client = next(iter(self.held))
             del self.held[client]
             client.disk_accepts()
@@ -214,6 +228,8 @@ class Broker(Rounds):
             self.pause(self._committer.stalled)
         elif self._journal.overfull:
             self.pause("the disk is slower than the publishers")
+        elif self.gate.due > DELIVERIES_MAX:
+            self.pause(BUSY_DELIVERING)
         elif self.paused is not None:
             self.take_again()
 

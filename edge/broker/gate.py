@@ -29,7 +29,7 @@ class Promise:
 
 
 class Gate(OpenGate):
-    __slots__ = ("_committer", "_deliver", "_held", "_journal", "_passing")
+    __slots__ = ("_committer", "_deliver", "_held", "_journal", "_passing", "due")
 
     def __init__(
         self, journal: Journal, committer: Committer, deliver: Callable[[Message], None]
@@ -40,6 +40,9 @@ class Gate(OpenGate):
         self._deliver = deliver
         self._held: deque[Held] = deque()
         self._passing: list[Message] = []
+        # of all messages here: deliveries, those of large ones counted as several. All of a commit are made in one go, so
+        # the broker lets no more come than take some hundredths of a second.
+        self.due = 0
         journal.before_seal(self._sealing)
 
     @property
@@ -86,8 +89,12 @@ class Gate(OpenGate):
         else:
             self.wait_for(Promise(keep), commit)
 
-    def wait_message(self, message: Message) -> None:
-        self.begin().messages.append(message)
+    def wait_message(self, message: Message, targets: int = 1) -> None:
+        held = self.begin()
+        held.messages.append(message)
+        due = targets * (1 + (len(message.payload) >> 12))
+        held.due += due
+        self.due += due
 
     def pass_message(self, message: Message) -> None:
         """Its stream's owner chose not to wait for the disk: it leaves with the next `pass_all`."""
@@ -107,6 +114,7 @@ class Gate(OpenGate):
             done = held.popleft()
             if done is self.open:
                 self.open = None
+            self.due -= done.due
             for message in done.messages:
                 self._deliver(message)
             release_all(done.waiters, done.commit)

@@ -94,14 +94,14 @@ class Intake(Holding):
         """Somebody may want it; where nobody does, the route remembers."""
         broker = self._broker
         subscriptions = broker.subscriptions
-        if subscriptions.targets(route.topic):
+        if targets := subscriptions.targets(route.topic):
             message = Message.plain(
                 route, payload, qos, self.client_id, subscriptions.generation, offset
             )
             if route.early is not None and route.early.passed:
                 broker.gate.pass_message(message)
             else:
-                broker.gate.wait_message(message)
+                broker.gate.wait_message(message, len(targets))
         elif route.early is None:
             route.quiet = broker.subscriptions.generation
 
@@ -136,7 +136,8 @@ class Intake(Holding):
             route.early.hurry()
         if packet.retain:
             broker.book.retained(route.tp, offset)
-        if packet.retain or broker.subscriptions.targets(packet.topic):
+        targets = broker.subscriptions.targets(packet.topic)
+        if packet.retain or targets:
             message = Message.of(
                 forwarded(packet),
                 session.client_id,
@@ -148,7 +149,7 @@ class Intake(Holding):
             if passed:
                 broker.gate.pass_message(message)
             else:
-                broker.gate.wait_message(message)
+                broker.gate.wait_message(message, 1 + len(targets))
         if packet.qos == 0:
             return
         answer = (b"\x40\x02" if packet.qos == 1 else b"\x50\x02") + packet.packet_id.to_bytes(

@@ -84,7 +84,9 @@ _WHOLE = SubscriptionOptions(
 
 
 class Subscriptions(Changing):
-    __slots__ = ("_cache", "_cache_generation", "_make_group", "_root", "count", "is_guarded")
+    __slots__ = (
+        "_cache", "_cache_generation", "_earlier", "_make_group", "_root", "count", "is_guarded",
+    )  # fmt: skip
 
     def __init__(self, make_group: Callable[[str, str, int], Group] | None = None) -> None:
         """`make_group(name, filter, generation)`; without it there are no shared subscriptions."""
@@ -92,6 +94,8 @@ class Subscriptions(Changing):
         self._make_group = make_group
         self._root = _Node()
         self._cache: dict[str, list[Target]] = {}
+        # of messages that were taken before the last subscription changed: by topic and generation
+        self._earlier: dict[tuple[str, int], list[Target]] = {}
         self._cache_generation = 0
         self.count = 0
         self.is_guarded = False  # sessions have rights: what they may not read is not theirs
@@ -221,6 +225,7 @@ class Subscriptions(Changing):
         cache = self._cache
         if self._cache_generation != self.generation or len(cache) >= CACHED_TOPICS_MAX:
             cache.clear()
+            self._earlier.clear()
             self._cache_generation = self.generation
         targets = cache.get(topic)
         if targets is None:
@@ -231,9 +236,15 @@ class Subscriptions(Changing):
         """Who gets a message now: all who were subscribed when it was taken, and are still."""
         if message.generation == self.generation:
             return self.targets(message.topic)
-        return _merged(
-            [each for each in self.matching(message.topic) if each.since <= message.generation]
-        )
+        self.targets(message.topic)  # the memory is of now
+        known, key = self._earlier, (message.topic, message.generation)
+        targets = known.get(key)
+        if targets is None:
+            if len(known) >= CACHED_TOPICS_MAX:
+                known.clear()
+            earlier = [each for each in self.matching(message.topic) if each.since <= key[1]]
+            targets = known[key] = _merged(earlier)
+        return targets
 
     def latecomers(self, message: Message) -> list[Subscription]:
         """Who subscribed after it was taken and is owed it as a retained message ([MQTT-3.3.1-9])."""

@@ -148,3 +148,68 @@ def test_a_packet_of_filters_ends_its_connection_before_they_are_all_read(kind: 
     (goodbye,) = peer.take()
     assert isinstance(goodbye, Disconnect)
     assert goodbye.reason is Reason.QUOTA_EXCEEDED
+
+
+def test_no_more_is_taken_than_can_be_delivered_in_a_moment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A commit's deliveries are made in one go: what would make them many waits with its publisher."""
+    monkeypatch.setattr("headwater.edge.broker.broker.DELIVERIES_MAX", 50)
+    bench = Bench()
+    subscribers = [bench.connect(f"s{number}") for number in range(10)]
+    for each in subscribers:
+        each.subscribe("t", qos=0)
+    greedy, other = bench.connect("greedy"), bench.connect("other")
+    for _ in range(20):
+        greedy.publish("t", qos=0)
+        if bench.broker.held:
+            break
+    assert len(bench.journal.stored) == 6
+    assert bench.broker.paused is not None
+    assert bench.broker.unready is None, "it is no trouble"
+    other.publish("alone")
+    other.send(Pingreq())
+    assert other.take() == [Pingresp()]
+    bench.sync()
+    assert bench.broker.paused is None
+    assert len(bench.journal.stored) == 8
+    bench.sync()
+    assert all(len(each.take()) == 7 for each in subscribers)
+    assert bench.broker.gate.due == 0
+
+
+def test_a_large_message_counts_as_several_deliveries() -> None:
+    bench = Bench()
+    bench.connect("s").subscribe("t")
+    publisher = bench.connect("p")
+    publisher.publish("t", bytes(100))
+    assert bench.broker.gate.due == 1
+    publisher.publish("t", bytes(50_000), id=2)
+    assert bench.broker.gate.due == 1 + 13
+    bench.sync()
+    assert bench.broker.gate.due == 0
+
+
+def test_who_gets_messages_of_before_a_subscription_is_searched_once_for_all_of_a_topic() -> None:
+    bench = Bench()
+    first, late = bench.connect("first"), bench.connect("late")
+    first.subscribe("t", qos=0)
+    publisher = bench.connect("p")
+    for number in range(50):
+        publisher.publish("t", id=number + 1)
+    late.subscribe("t", qos=0)
+    subscriptions = bench.broker.subscriptions
+    searched: list[str] = []
+    search = subscriptions._under
+    subscriptions_class = type(subscriptions)
+
+    def under(self: object, topic: str) -> object:
+        searched.append(topic)
+        return search(topic)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(subscriptions_class, "_under", under)
+        bench.sync()
+    assert len(first.take()) == 50
+    assert late.take() == []
+    assert len(searched) <= 2
