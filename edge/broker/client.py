@@ -10,6 +10,7 @@ The hot path is `data_received` → `_take_plain` → (the disk) → `release`, 
 
 from __future__ import annotations
 
+from ..mqtt.connection import RUN_BYTES, RUN_BYTES_COSTLY
 from ..mqtt.encoding import PINGRESP
 from ..mqtt.packets import (
     Acknowledgement,
@@ -42,6 +43,7 @@ HELD_BYTES = SMALL_BYTES // 2
 # (turns.py). The clock is looked at after so many packets, and after each that may be costly by itself.
 TURN_S = 0.0003
 TURN_PACKETS = 8
+COSTLY_RUN_S = 0.002
 _NOTED = (PacketType.SUBSCRIBE, PacketType.UNSUBSCRIBE, PacketType.PUBREL, PacketType.PUBREC)
 _COSTLY = (Subscribe, Unsubscribe)
 
@@ -69,23 +71,27 @@ class Client(Intake):
         connection.feed(data)
         if self in broker.held:
             self._look_at_held()
-        began, packets = 0.0, 0
+        began, packets = broker.clock.monotonic(), 0
         while True:
             if broker.paused is not None and self._must_wait(connection.next_type):
                 connection.hold_off()
                 broker.held[self] = None
                 self._look_at_held()
             run = connection.publishes()
+            packet = None
             if run:
                 self._take_run(run)
-            packet = connection.next_packet()
-            if packet is None:
-                break
-            self._take(packet)
+            else:
+                packet = connection.next_packet()
+                if packet is None:
+                    break
+                self._take(packet)
             packets += 1
-            if packets % TURN_PACKETS == 0 or packet.__class__ in _COSTLY:
+            if run or packets % TURN_PACKETS == 0 or packet.__class__ in _COSTLY:
                 now = broker.clock.monotonic()
-                began = began or now
+                if run:
+                    is_costly = now - began > COSTLY_RUN_S
+                    connection.run_bytes = RUN_BYTES_COSTLY if is_costly else RUN_BYTES
                 if now - began > TURN_S and connection.next_type:
                     self.hold_off(Pause.TURN)
                     broker.turns.waits(self)

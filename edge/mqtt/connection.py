@@ -53,6 +53,10 @@ _FROM_SERVERS = (PacketType.CONNACK, PacketType.SUBACK, PacketType.UNSUBACK, Pac
 _NO_RUN: Run = []
 # Of all topics that one client has aliases for: any one topic, or 64 of a kibibyte, which none needs.
 ALIASES_BYTES_MAX = 65_535
+# Of one run of publishes: whoever takes it looks at the clock between two of them, and asks for less where they are costly
+# (topics never seen, which many wildcards match: ten milliseconds each).
+RUN_BYTES = 2048
+RUN_BYTES_COSTLY = 128
 # Characters of a reason string: a sentence, not a report.
 REASON_STRING_MAX = 256
 
@@ -75,6 +79,7 @@ class ServerConnection:
         "_send_bytes_max",
         "packet_bytes_max",
         "partial",
+        "run_bytes",
         "state",
         "topic_alias_max",
         "version",
@@ -86,6 +91,7 @@ class ServerConnection:
         self.packet_bytes_max = packet_bytes_max
         self.topic_alias_max = topic_alias_max
         self._bridge = False
+        self.run_bytes = RUN_BYTES
         self._problem_information = True  # the client wants to know why
         self._send_bytes_max = 0  # 0: the client set no limit
         self._aliases: dict[int, str] | None = None
@@ -133,12 +139,12 @@ class ServerConnection:
         self._position = 0
 
     def publishes(self) -> Run:
-        """The plain PUBLISH packets that come next: (topic, payload, PUBACK or b"" at QoS 0)."""
+        """Plain PUBLISH packets that come next, not all there may be: (topic, payload, PUBACK or b"" at QoS 0)."""
         if self.state is not State.OPEN or self.partial is not None:
             return _NO_RUN
-        run, self._position = scan_publishes(
-            self._data, self._position, self.packet_bytes_max, self.version is Version.V5
-        )
+        piece = self._data[self._position : self._position + self.run_bytes]
+        run, taken = scan_publishes(piece, 0, self.packet_bytes_max, self.version is Version.V5)
+        self._position += taken
         return run
 
     def next_packet(self) -> Packet | None:
