@@ -6,13 +6,14 @@ Order of an end: the committer has made everything durable, then the last checkp
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import structlog
 
 from ..core.disk import Disk
 from ..core.journal.files.committer import Committer
 from ..core.journal.files.journal import FileJournal
-from ..core.journal.files.noted import commit_before_segments
+from ..core.journal.files.noted import commit_before_segments, segments_since
 from .broker.broker import Broker
 from .broker.checkpoints import Checkpoints
 from .broker.restoring import Restored, restore
@@ -20,7 +21,7 @@ from .state import SqliteState
 
 _log = structlog.get_logger("edge.state")
 
-# How often it is looked whether a checkpoint is due: a fast card writes 16 MiB of log in a second.
+# Without commits it is looked so often whether a checkpoint is due; and so long after one failed.
 LOOK_S = 1.0
 # Without a checkpoint notes are looked for this far back: no less than could have been pinned for one.
 SEGMENTS_WITHOUT_CHECKPOINT = 16
@@ -34,6 +35,8 @@ class Keeping:
     ) -> None:
         self._journal = journal
         self._committer = committer
+        self._due = asyncio.Event()
+        committer.add_listener(self._look)
         self._store = SqliteState(disk, f"{data_dir}/state")
         self.checkpoints: Checkpoints | None = None
         self.restored = Restored()
@@ -45,7 +48,10 @@ class Keeping:
         journal, store = self._journal, self._store
         far_enough = commit_before_segments(journal.shelf, SEGMENTS_WITHOUT_CHECKPOINT)
         found = self.restored = restore(broker, journal, store, far_enough=far_enough)
-        self.checkpoints = Checkpoints(broker, journal, self._committer, store, covers=found.covers)
+        pinned = segments_since(journal.shelf, found.covers) * int(journal.settings.segment_bytes)
+        self.checkpoints = Checkpoints(
+            *(broker, journal, self._committer, store), covers=found.covers, pinned_bytes=pinned
+        )
         self.restore_s = broker.clock.monotonic() - started
         for loss in found.losses:
             _log.error("state lost", what=loss)
@@ -58,11 +64,19 @@ class Keeping:
                 seconds=round(self.restore_s, 3),
             )
 
+    def _look(self, _commit: int) -> None:
+        """At each commit: a small log is full of what a checkpoint would let go long before a second has passed."""
+        if self.checkpoints is not None and self.checkpoints.due:
+            self._due.set()
+
     async def run(self) -> None:
         while self.checkpoints is not None:
-            await asyncio.sleep(LOOK_S)
-            if self.checkpoints.due:
-                await self.checkpoints.round()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_S):
+                    await self._due.wait()
+            if self.checkpoints.due and not await self.checkpoints.round():
+                await asyncio.sleep(LOOK_S)
+            self._due.clear()
 
     async def close(self) -> None:
         if self.checkpoints is not None:

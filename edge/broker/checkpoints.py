@@ -132,13 +132,16 @@ class Checkpoints:
         store: StateStore,
         *,
         covers: int,
+        pinned_bytes: int,
     ) -> None:
+        """`pinned_bytes`: of the segments that the start had to read, from commit `covers` on."""
         self._broker = broker
         self._journal = journal
         self._committer = committer
         self._store = store
         self._covers = covers
-        self._log_bytes = journal.counters.bytes_written
+        # pinned as well: a log that is full of it would never be written, nor a checkpoint ever due
+        self._log_bytes = journal.counters.bytes_written - pinned_bytes
         self._at = broker.clock.monotonic()
         self._trouble: str | None = None
         self._log_id_written: str | None = None

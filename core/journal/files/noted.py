@@ -57,3 +57,17 @@ def commit_before_segments(shelf: Shelf, count: int) -> int:
             except SegmentLost:
                 continue
     return 0
+
+
+def segments_since(shelf: Shelf, commit: int) -> int:
+    """How many segments hold this commit or later ones, the open one among them."""
+    count = 1
+    with shelf.lock:
+        for sequence in reversed(shelf.sequences):
+            try:
+                if shelf.footer(sequence).totals.last_commit < commit:
+                    break
+            except SegmentLost:
+                continue
+            count += 1
+    return count

@@ -14,6 +14,7 @@ from headwater.core.batch import decode_batch
 from headwater.core.clock import ManualClock
 from headwater.core.errors import OffsetOutOfRange, Unavailable
 from headwater.core.journal.files import FileJournal, FileJournalSettings
+from headwater.core.journal.files.noted import segments_since
 from headwater.core.record import StoredRecord, TopicPartition
 from headwater.core.units import KIB, ByteSize
 from headwater.edge.broker.broker import Broker
@@ -171,7 +172,9 @@ class Machine(Bench):
         )
         self.restored = restore(self.broker, self.log, self.store)
         self.checkpoints = Checkpoints(
-            self.broker, self.log, self.committer, self.store, covers=self.restored.covers
+            *(self.broker, self.log, self.committer, self.store),
+            covers=self.restored.covers,
+            pinned_bytes=segments_since(self.log.shelf, self.restored.covers) * 64 * KIB,
         )
 
     def sync(self) -> None:

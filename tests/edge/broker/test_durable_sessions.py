@@ -378,3 +378,16 @@ def test_a_checkpoint_that_is_refused_leaves_its_notes_pinned_and_is_tried_again
     assert machine.log.notes_needed_from == machine.log.durable_commit + 1
     machine.power_cut()
     assert set(session(machine).filters) == {"a"}
+
+
+def test_notes_that_a_start_had_to_read_count_towards_the_next_checkpoint() -> None:
+    """A log that they fill could else not be written, no checkpoint would become due, and nothing would ever be retired."""
+    machine = Machine()
+    peer = kept(machine)
+    for number in range(1, 101):
+        peer.send(Publish(topic="t", payload=bytes(8000), qos=1, packet_id=number))
+        machine.keep_promises()
+    machine.power_cut(keep=1.0)
+    assert machine.checkpoints.due
+    assert machine.checkpoint()
+    assert not machine.checkpoints.due
