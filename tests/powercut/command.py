@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import functools
 import random
 import shutil
@@ -11,27 +12,28 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from itertools import repeat
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import SimpleQueue
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
-from . import headwater_edge, kernel, peers, publishers, recording
+from . import headwater_edge, kernel, peers, progress, publishers, recording
 from .crashes import Model, Record
 from .defects import DEFECTS
-from .headwater_edge import SCENARIOS, SESSIONS, Scenario
+from .headwater_edge import SCENARIOS, Scenario
 from .publishers import Message
-from .recording import Recording
+from .recording import Blow, Recording
 from .replay import Result, replay
 from .report import PeerRun, Run, Twin, accusation, page, with_peers, with_twins
 
 REPOSITORY = Path(__file__).parents[2]
 PAGE = REPOSITORY / "docs" / "durability.md"
-PEER_MESSAGES = 2000
-PEERS_AT_ONCE = 3
-TWIN_MESSAGES = 600
+TWIN_MESSAGES = 800
+# then it is condemned, and no more of its states are tried
+TWIN_ACCUSATIONS = 10
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,34 +46,107 @@ def main(arguments: Sequence[str] | None = None) -> int:
     kernel.own_mounts()
     # so that SIGTERM too unwinds what is mounted and removes what was written
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    if options.peers_only:
-        compared = _compare(options)
-        if not options.no_page:
-            text = with_peers(PAGE.read_text(encoding="utf-8"), compared, peers.versions())
-            PAGE.write_text(text, encoding="utf-8")
-        return 0
-    if options.twins_only:
-        twins = _condemned(options)
-        if not options.no_page and not options.twin:
-            text = with_twins(PAGE.read_text(encoding="utf-8"), twins)
-            PAGE.write_text(text, encoding="utf-8")
-        return 0 if all(twin.accused for twin in twins) else 1
-    wanted = [each for each in SCENARIOS if not options.scenario or each.name in options.scenario]
-    runs = []
-    share = options.states // len(wanted)
-    with ProcessPoolExecutor(options.jobs) as pool:
-        for found in pool.map(_tried, wanted, repeat(options), repeat(share)):
-            runs += found
+    work = _work(options)
+    with progress.shown(_planned(work, options), options.jobs) as told:
+        done = _all(work, options, told)
+    runs = [run for found in done.runs for run in found]
     if not options.no_page:
-        twins = _condemned(options)
-        compared = [] if options.no_peers else _compare(options)
-        text = page(runs, twins, compared, peer_versions=peers.versions(), seed=options.seed)
-        PAGE.write_text(text, encoding="utf-8")
-        print(f"wrote {PAGE.relative_to(REPOSITORY)}")
-        if not all(twin.accused for twin in twins):
-            print("a broken twin was not condemned")
-            return 1
+        _write(runs, done, options)
+    if not all(twin.accused for twin in done.twins):
+        print("a broken twin was not condemned")
+        return 1
     return 1 if any(run.result.failures for run in runs) else 0
+
+
+class _Work(NamedTuple):
+    """What is to be tried; all of it is begun in this order, `--jobs` at a time: what takes longest first."""
+
+    scenarios: list[Scenario]
+    twins: list[str]
+    peers: list[peers.Peer]
+
+
+class _Done(NamedTuple):
+    runs: list[list[Run]]
+    twins: list[Twin]
+    peers: list[PeerRun]
+
+
+def _work(options: argparse.Namespace) -> _Work:
+    only = options.peers_only or options.twins_only
+    scenarios = [
+        dataclasses.replace(each, blows=[Blow.KILL] * options.kills or each.blows)
+        for each in SCENARIOS
+        if not only and (not options.scenario or each.name in options.scenario)
+    ]
+    with_twins = options.twins_only or not (only or options.no_page or options.no_twins)
+    twins = [n for n in DEFECTS if with_twins and (not options.twin or n in options.twin)]
+    with_peers = options.peers_only or not (only or options.no_page or options.no_peers)
+    return _Work(scenarios, twins, peers.present() if with_peers else [])
+
+
+def _all(work: _Work, options: argparse.Namespace, told: SimpleQueue[progress.Step]) -> _Done:
+    share = options.states // max(1, len(work.scenarios))
+    pool = ProcessPoolExecutor(options.jobs, initializer=progress.attach, initargs=(told,))
+    try:
+        # those with clients that come back take longest
+        order = sorted(work.scenarios, key=lambda each: each.clients is None)
+        tried = {each.name: pool.submit(_tried, each, options, share) for each in order}
+        twins = [pool.submit(_twin, name, options) for name in work.twins]
+        measured = [pool.submit(_measured, index, options) for index in range(len(work.peers))]
+        return _Done(
+            [tried[each.name].result() for each in work.scenarios],
+            [each.result() for each in twins],
+            [each.result() for each in measured],
+        )
+    except BaseException:
+        for process in (pool._processes or {}).values():
+            process.terminate()  # it unwinds what is mounted
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _planned(work: _Work, options: argparse.Namespace) -> dict[str, int]:
+    """How many steps of each kind."""
+    planned: Counter[str] = Counter()
+    share = options.states // max(1, len(work.scenarios))
+    for scenario in work.scenarios:
+        every = _every(scenario, options)
+        starts = share // every if every else 0
+        again = 0 if options.replay is not None else options.second_lives
+        planned[progress.START] += starts
+        planned[progress.STATE] += share - starts + again * _again(options)
+        planned[progress.RECORDING] += (options.replay is None) + again
+    planned[progress.RECORDING] += len(work.twins) + len(work.peers)
+    planned[progress.START] += len(work.twins) * options.twin_states
+    planned[progress.PEER] += len(work.peers) * options.peer_states
+    return {kind: count for kind, count in planned.items() if count}
+
+
+def _every(scenario: Scenario, options: argparse.Namespace) -> int:
+    """Of so many states the daemon opens one; 0: none."""
+    if scenario.clients is not None and options.daemon_every:
+        return max(1, min(int(options.daemon_every), int(options.resume_every)))
+    return int(options.daemon_every)
+
+
+def _again(options: argparse.Namespace) -> int:
+    """States of each second life."""
+    return max(1, int(options.states) // 80)
+
+
+def _write(runs: Sequence[Run], done: _Done, options: argparse.Namespace) -> None:
+    """The page; or that part of it which was tried."""
+    if options.peers_only:
+        text = with_peers(PAGE.read_text(encoding="utf-8"), done.peers, peers.versions())
+    elif options.twins_only:
+        text = with_twins(PAGE.read_text(encoding="utf-8"), done.twins)
+    else:
+        versions = peers.versions()
+        text = page(runs, done.twins, done.peers, peer_versions=versions, seed=options.seed)
+    options.page.write_text(text, encoding="utf-8")
+    print(f"wrote {options.page}")
 
 
 def _tried(scenario: Scenario, options: argparse.Namespace, states: int) -> list[Run]:
@@ -103,10 +178,19 @@ def _parser() -> argparse.ArgumentParser:
     say("--model", action="append", choices=[*Model], help="device models; default: all, by lot")
     say("--scenario", action="append", choices=[each.name for each in SCENARIOS])
     say("--second-lives", type=int, default=8, help="crash states to live on from, per recording")
+    say(
+        "--kills",
+        type=int,
+        default=0,
+        help="SIGKILLs while recording; default: as the recording is",
+    )
     say("--daemon-every", type=int, default=50, help="of so many states the daemon opens one")
     say("--resume-every", type=int, default=10, help="where clients come back: of so many states")
     say("--defect", default="", choices=["", *DEFECTS], help="a broken twin: must be condemned")
-    say("--jobs", type=int, default=2, help="recordings tried at a time")
+    say("--jobs", type=int, default=4, help="at a time; half of each one's time is waiting")
+    say("--page", type=Path, default=PAGE, help="where the page is written")
+    say("--no-twins", action="store_true", help="a page without the broken twins")
+    say("--peer-messages", type=int, default=2000, help="acknowledged in each of their recordings")
     say("--twins-only", action="store_true", help="only the broken twins of the daemon")
     say("--twin", action="append", choices=[*DEFECTS], help="of them only these")
     say("--twin-states", type=int, default=50, help="crash states of each; clients return to all")
@@ -124,28 +208,38 @@ def _record(
 ) -> None:
     """A first life with kills; or, on a medium that a power cut left, a second one."""
     messages = int(options.messages * scenario.share)
-    recording.make(
-        folder,
-        functools.partial(headwater_edge.edge, scenario, defect=options.defect),
-        crowd=scenario.crowd,
-        messages=messages if base is None else messages // 20,
-        blows=scenario.blows if base is None else (),
-        rng=random.Random(options.seed),
-        prefix="c" if base is None else "d",
-        base=base,
-    )
+    with progress.step(progress.RECORDING):
+        recording.make(
+            folder,
+            functools.partial(headwater_edge.edge, scenario, defect=options.defect),
+            crowd=scenario.crowd,
+            messages=messages if base is None else messages // 20,
+            blows=scenario.blows if base is None else (),
+            rng=random.Random(options.seed),
+            prefix="c" if base is None else "d",
+            base=base,
+        )
 
 
-def _run(scenario: Scenario, folder: Path, options: argparse.Namespace, count: int) -> Run:
+def _run(
+    scenario: Scenario,
+    folder: Path,
+    options: argparse.Namespace,
+    count: int,
+    enough: Callable[[Sequence[str]], bool] = lambda failures: False,
+) -> Run:
     began = time.monotonic()
     made = recording.load(scenario.name, folder)
     if options.lying:
         made = _without_flushes(made)
     states = made.record.states(count, _models(options), random.Random(options.seed))
-    every = options.daemon_every
-    if scenario.lasting and every:
-        every = max(1, min(every, options.resume_every))
-    result = replay(made, scenario, states, folder, daemon_every=every, defect=options.defect)
+    every = _every(scenario, options)
+    result = replay(
+        *(made, scenario, states, folder),
+        daemon_every=every,
+        defect=options.defect,
+        enough=enough,
+    )
     kills = scenario.blows.count(recording.Blow.KILL)
     run = Run(name=scenario.name, says=scenario.says, result=result, kills=kills)
     _count(run, made, folder)
@@ -171,8 +265,7 @@ def _second_lives(scenario: Scenario, folder: Path, options: argparse.Namespace)
         made = recording.load(run.name, second, first.record.whole_blocks)
         made = made._replace(messages={**_inherited(first, life.cut), **made.messages})
         publishers.save(list(made.messages.values()), second / "messages.json")
-        count = max(1, options.states // 80)
-        states = made.record.states(count, _models(options), rng)
+        states = made.record.states(_again(options), _models(options), rng)
         result = replay(made, scenario, states, second, daemon_every=0)
         if result.failures:
             _keep(second, scenario.name)
@@ -206,50 +299,42 @@ def _count(run: Run, made: Recording, folder: Path) -> None:
     run.gaps += log.count("records lost and declared")
 
 
-def _compare(options: argparse.Namespace) -> list[PeerRun]:
-    """Some side by side: they mostly wait for a subscriber to hear nothing more."""
-
-    def measured(peer: peers.Peer) -> PeerRun:
-        with tempfile.TemporaryDirectory(
-            dir=recording.shared_memory(), prefix="powercut-"
-        ) as scratch:
-            return peers.measure(
-                peer,
-                Path(scratch),
-                states=options.peer_states,
-                messages=PEER_MESSAGES,
-                seed=options.seed,
-            )
-
-    runs = []
-    with ThreadPoolExecutor(PEERS_AT_ONCE) as pool:
-        for run in pool.map(measured, peers.present()):
-            print(
-                f"{run.name}, {run.setting}: {run.losing} of {run.states} crash states lose acknowledged messages, "
-                f"{run.lost_total} of {run.promises}, at worst {run.lost_worst}; not started {run.not_started}",
-                flush=True,
-            )
-            runs.append(run)
-    return runs
-
-
-def _condemned(options: argparse.Namespace) -> list[Twin]:
-    """Each broken twin of the daemon, recorded and replayed: does a judge say so, and in the right words?"""
-    wanted = [name for name in DEFECTS if not options.twin or name in options.twin]
-    with ProcessPoolExecutor(options.jobs) as pool:
-        return list(pool.map(_twin, wanted, repeat(options)))
+def _measured(index: int, options: argparse.Namespace) -> PeerRun:
+    with tempfile.TemporaryDirectory(dir=recording.shared_memory(), prefix="powercut-") as scratch:
+        run = peers.measure(
+            peers.present()[index],
+            Path(scratch),
+            states=options.peer_states,
+            messages=options.peer_messages,
+            seed=options.seed,
+        )
+    print(
+        f"{run.name}, {run.setting}: {run.losing} of {run.states} crash states lose acknowledged messages, "
+        f"{run.lost_total} of {run.promises}, at worst {run.lost_worst}; not started {run.not_started}",
+        flush=True,
+    )
+    return run
 
 
 def _twin(name: str, options: argparse.Namespace) -> Twin:
+    """A broken twin of the daemon, recorded and replayed: does a judge say so, and in the right words?"""
     defect = DEFECTS[name]
+    (scenario,) = (each for each in SCENARIOS if each.name == defect.scenario)
+
+    def accusations(failures: Sequence[str]) -> int:
+        return sum(accusation(each) in defect.caught for each in failures)
+
     with tempfile.TemporaryDirectory(dir=recording.shared_memory(), prefix="powercut-") as scratch:
         own = argparse.Namespace(**vars(options))
         own.defect, own.messages, own.states = name, TWIN_MESSAGES, options.twin_states
-        own.resume_every = 1
-        _record(SESSIONS, Path(scratch), own)
-        run = _run(SESSIONS, Path(scratch), own, options.twin_states)
+        own.resume_every = own.daemon_every = 1
+        _record(scenario, Path(scratch), own)
+        run = _run(
+            *(scenario, Path(scratch), own, options.twin_states),
+            enough=lambda failures: accusations(failures) >= TWIN_ACCUSATIONS,
+        )
     words = Counter(accusation(each) for each in run.result.failures)
-    accused = sum(words[word] for word in defect.caught)
+    accused = accusations(run.result.failures)
     print(f"twin {name}: {accused} of {'/'.join(defect.caught)}; {dict(words)}", flush=True)
     return Twin(defect.says, defect.caught, run.result.states, run.result.resumed, accused)
 

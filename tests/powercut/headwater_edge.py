@@ -17,9 +17,10 @@ from headwater.core.record import Record, TopicPartition
 from headwater.core.units import KIB, MIB, ByteSize
 from headwater.demo.daemon import Daemon, free_port, headwater_command
 
-from . import defects, lasting
+from . import company, defects, lasting
 from .recording import WITH_US, Blow, Crowd, Subject, plain
 from .view import PROBE, Policy, View
+from .warm import WarmDaemon
 
 SEGMENT_BYTES = 64 * KIB
 BOUNDED_BYTES = 512 * KIB
@@ -87,6 +88,36 @@ durability = "memory"
 interval = "1s"
 memory_bytes = "64KiB"
 """
+_COMPANY_STREAMS = """
+[[edge.streams]]
+name = "shared"
+filters = ["shared/#"]
+partitions = 2
+
+[[edge.streams]]
+name = "exact"
+filters = ["exact/#"]
+partitions = 2
+
+[[edge.streams]]
+name = "wills"
+filters = ["wills/#"]
+
+[[edge.streams]]
+name = "brief"
+filters = ["brief/#"]
+
+[[edge.streams]]
+name = "up"
+filters = ["up/#"]
+
+[[edge.sources.mqtt]]
+name = "plant"
+address = "127.0.0.1:{upstream}"
+filters = ["up/#"]
+receive_maximum = 8
+retry_max = "100ms"
+"""
 _ROLLING_STREAMS = """
 [[edge.streams]]
 name = "kept"
@@ -109,8 +140,10 @@ class Scenario:
     dropped: frozenset[str] = frozenset()
     early: frozenset[str] = frozenset()
     share: float = 1.0  # of the messages that a run records; a full log takes them slowly
-    # the publishers' kind, and what happens to the daemon on the way
-    lasting: bool = False
+    # the publishers' kind, where they do not just publish; the topics that those who come back read to the end of
+    clients: Crowd | None = None
+    markers: Sequence[str] = ()
+    # what happens to the daemon on the way
     blows: Sequence[Blow] = (Blow.KILL, Blow.KILL)
 
     @property
@@ -119,12 +152,11 @@ class Scenario:
 
     @property
     def crowd(self) -> Crowd:
-        return lasting.crowd if self.lasting else plain(self.topics)
+        return self.clients or plain(self.topics)
 
-    @property
-    def config(self) -> str:
+    def config(self, upstream: int) -> str:
         head = _CONFIG.format(bytes_max=f"{self.journal_bytes // KIB}KiB")
-        return head + self.streams
+        return head + self.streams.replace("{upstream}", str(upstream))
 
     @property
     def settings(self) -> FileJournalSettings:
@@ -170,10 +202,37 @@ SESSIONS = Scenario(
     topics=["kept/0"],
     journal_bytes=12 * MIB,
     early=frozenset({"soon", "brisk"}),
-    lasting=True,
+    clients=lasting.crowd,
+    markers=("kept/0", "kept/1", "kept/2", "kept/3", "exact/0", "exact/1"),
     blows=(Blow.STOP, Blow.KILL, Blow.STOP, Blow.KILL),
 )
-SCENARIOS = (ROLLING, RECYCLING, DROPPING, SESSIONS)
+COMPANY = Scenario(
+    name="company",
+    says="wills (at once, delayed, retained, withdrawn, at their session's end), shared subscriptions whose members come, "
+    "go and stay away, messages that expire, topic aliases both ways, messages of another broker (`sources.mqtt`)",
+    streams=_COMPANY_STREAMS,
+    topics=["shared/0"],
+    journal_bytes=16 * MIB,
+    share=0.6,
+    clients=company.crowd,
+    markers=(
+        *("shared/0", "shared/1", "shared/2", "exact/0", "exact/1", "exact/2"),
+        *("wills/x", "brief/0", "brief/1"),
+    ),
+    blows=(Blow.KILL, Blow.STOP, Blow.KILL),
+)
+CROWDED = Scenario(
+    name="crowded",
+    says="a small log that is full and drops its oldest, beside sessions whose cursors and flights point into what goes",
+    streams=_DROPPING_STREAMS,
+    topics=["dropped/0"],
+    journal_bytes=896 * KIB,
+    dropped=frozenset({"dropped"}),
+    share=0.3,
+    clients=company.crowded,
+    markers=("dropped/0", "dropped/1", "dropped/2"),
+)
+SCENARIOS = (ROLLING, RECYCLING, DROPPING, SESSIONS, COMPANY, CROWDED)
 
 
 def data_directory(mount: Path) -> Path:
@@ -184,22 +243,26 @@ def log_directory(mount: Path) -> Path:
     return data_directory(mount) / "log"
 
 
-def edge(scenario: Scenario, folder: Path, mount: Path, *, defect: str = "") -> Subject:
-    """`defect`: a broken twin of the daemon (defects.py)."""
+def edge(
+    scenario: Scenario, folder: Path, mount: Path, *, defect: str = "", warm: bool = False
+) -> Subject:
+    """`defect`: a broken twin of the daemon (defects.py). `warm`: forked, not started (warm.py)."""
     config = folder / "edge.toml"
-    config.write_text(scenario.config, encoding="utf-8")
-    mqtt, http = free_port(), free_port()
-    daemon_command = headwater_command if not defect else defects.command(defect)
-    command = daemon_command(
-        *("edge", "--config", str(config), "--data-dir", str(data_directory(mount))),
-        *("--mqtt", f"127.0.0.1:{mqtt}", "--http", f"127.0.0.1:{http}"),
-    )
-    daemon = Daemon("edge", [*WITH_US, *command], log=folder / "edge.log", http_port=http)
+    mqtt, http, upstream = free_port(), free_port(), free_port()
+    config.write_text(scenario.config(upstream), encoding="utf-8")
+    arguments = ["edge", "--config", str(config), "--data-dir", str(data_directory(mount))]
+    arguments += ["--mqtt", f"127.0.0.1:{mqtt}", "--http", f"127.0.0.1:{http}"]
+    log = folder / "edge.log"
+    if warm:
+        daemon: Daemon = WarmDaemon(arguments, log=log, http_port=http, defect=defect)
+    else:
+        command = (defects.command(defect) if defect else headwater_command)(*arguments)
+        daemon = Daemon("edge", [*WITH_US, *command], log=log, http_port=http)
 
     def ready() -> None:
         daemon.wait_ready()
 
-    return Subject(daemon, mqtt, ready)
+    return Subject(daemon, mqtt, ready, upstream)
 
 
 def open_journal(mount: Path, settings: FileJournalSettings) -> FileJournal:

@@ -7,6 +7,8 @@
   retired        a bounded stream keeps its bytes; what gives way to a full log was declared by gap records first
   invented       nothing is there that was not sent before the cut
   receipts       a record lies where the receipt in its acknowledgement says
+  wills          said once where they must have been, never where they were withdrawn (company.py)
+  topics         a topic's records are all in one partition, of its own stream or the default one
   early          of a stream whose owner chose to be answered before the disk: there, or its offset is declared volatile, and
                  never another message's; no such loss is declared of any other stream
 
@@ -23,10 +25,12 @@ from headwater.core.gap import GapReason
 from headwater.core.record import TopicPartition
 
 from .publishers import Message, name_of
+from .story import happened
 from .view import PROBE, Policy, View
 
 # What a record takes in a batch of its own beside its payload, at least (61 bytes of header): for the lower bound below.
 _RECORD_OVERHEAD = 61
+DEFAULT_STREAM = "default"
 
 
 @dataclass
@@ -37,6 +41,8 @@ class Judge:
     policy: Policy
     checked: int = 0
     claims: Counter[str] = field(default_factory=Counter)
+    # the names of what the last log held
+    present: frozenset[str] = frozenset()
     _book: dict[TopicPartition, dict[int, str]] = field(default_factory=dict)
 
     def lived_on(self, messages: Mapping[str, Message], cut: int) -> Judge:
@@ -55,6 +61,7 @@ class Judge:
 
     def _records(self, view: View, cut: int) -> Iterator[str]:
         places: dict[str, str] = {}
+        homes: dict[str, TopicPartition] = {}
         receipts = 0
         for partition, records in view.records.items():
             if is_own(partition):
@@ -74,6 +81,12 @@ class Judge:
                 if name in places:
                     yield f"twice: {name} is at {places[name]} and {place}"
                 places[name] = place
+                if happened(message.withdrawn, cut):
+                    yield f"withdrawn: {place} is {name}, a will that was not to be said"
+                if homes.setdefault(message.topic, partition) != partition or (
+                    partition.topic not in (message.topic.partition("/")[0], DEFAULT_STREAM)
+                ):
+                    yield f"misplaced: {name} of {message.topic} is at {place}"
                 if message.receipt and 0 <= message.acked <= cut:
                     receipts += 1
                     if message.receipt != f"{partition.topic}/{partition.partition}/{offset}":
@@ -133,7 +146,7 @@ class Judge:
 
     def _promises(self, view: View, cut: int) -> Iterator[str]:
         there: dict[str, dict[str, int]] = {}  # topic → client → the oldest sequence kept
-        present = set()
+        present: set[str] = set()
         for records in view.records.values():
             for _, payload in records:
                 message = self.messages.get(name_of(payload))  # nobody's in the edge's own streams
@@ -141,6 +154,7 @@ class Judge:
                     present.add(message.name)
                     oldest = there.setdefault(message.topic, {})
                     oldest.setdefault(message.client, message.sequence)
+        self.present = frozenset(present)
         starts: dict[str, int] = {}
         for partition, (start, _) in view.bounds.items():
             starts[partition.topic] = starts.get(partition.topic, 0) + start
@@ -152,9 +166,17 @@ class Judge:
         }
         absent: dict[str, int] = {}
         for message in self.messages.values():
+            self.claims["wills withdrawn"] += happened(message.withdrawn, cut)
             if not 0 <= message.acked <= cut:
                 continue
             self.checked += 1
+            if message.is_will:
+                self.claims["wills"] += 1
+                if message.name not in present:
+                    yield f"unsaid: {message.name}, a will"
+                continue
+            self.claims["bridged"] += message.is_bridged
+            self.claims["aliased"] += message.is_aliased
             if message.topic.partition("/")[0] not in self.policy.early:
                 self.claims["QoS 2" if message.qos == 2 else "QoS 1"] += 1
                 self.claims["repeated"] += message.repeats > 0

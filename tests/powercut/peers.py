@@ -21,7 +21,7 @@ from typing import NamedTuple
 from headwater.demo.daemon import HOST, Daemon, DaemonFailed, free_port
 from tests.bench import wire
 
-from . import recording
+from . import progress, recording
 from .crashes import Model, Record, State
 from .publishers import Pace, name_of
 from .recording import WITH_US, Recording, Subject
@@ -146,14 +146,15 @@ def _listening(daemon: Daemon, port: int) -> Subject:
 
 def measure(peer: Peer, folder: Path, *, states: int, messages: int, seed: int) -> PeerRun:
     began = time.monotonic()
-    recording.make(
-        folder,
-        peer.subject,
-        crowd=recording.plain(TOPICS, PACE),
-        messages=messages,
-        rng=random.Random(seed),
-        prepare=_subscribe,
-    )
+    with progress.step(progress.RECORDING):
+        recording.make(
+            folder,
+            peer.subject,
+            crowd=recording.plain(TOPICS, PACE),
+            messages=messages,
+            rng=random.Random(seed),
+            prepare=_subscribe,
+        )
     seconds = time.monotonic() - began
     made = recording.load(peer.name, folder)
     (folder / "replay").mkdir()
@@ -163,7 +164,7 @@ def measure(peer: Peer, folder: Path, *, states: int, messages: int, seed: int) 
         promised = {m.name for m in made.messages.values() if 0 <= m.acked <= state.cut}
         promises += len(promised)
         try:
-            with medium.after(state) as mount:
+            with progress.step(progress.PEER), medium.after(state) as mount:
                 received = _received(peer, folder / "replay", mount, promised)
         except (DaemonFailed, Unmountable) as error:
             print(f"  {peer.name} after {state}: {str(error)[:300]}")
@@ -204,7 +205,7 @@ def _subscribe(port: int) -> None:
 
 def _received(peer: Peer, folder: Path, mount: Path, promised: set[str]) -> set[str]:
     """The names of the messages that reach the subscriber when it returns."""
-    daemon, port, ready = peer.subject(folder, mount)
+    daemon, port, ready, _ = peer.subject(folder, mount)
     received: set[str] = set()
     try:
         daemon.start()

@@ -26,6 +26,8 @@ class Message(msgspec.Struct):
 
     `heard`: then its acknowledgement had surely not arrived yet. `completed`: PUBCOMP was read. `repeats`: how often it
     was sent again as DUP.
+    A will is a message that is sent with CONNECT: `acked` once it must have been said, `withdrawn` once it never may be.
+    `clock`: monotonic, when it was sent; `expiry_s`: its life from then on, -1: without end.
     """
 
     client: str
@@ -42,6 +44,12 @@ class Message(msgspec.Struct):
     retain: bool = False
     repeats: int = 0
     receipt: str = ""
+    is_will: bool = False
+    is_bridged: bool = False
+    is_aliased: bool = False
+    withdrawn: int = -1
+    expiry_s: int = -1
+    clock: float = 0.0
 
     @property
     def name(self) -> str:
@@ -112,7 +120,8 @@ class Publisher(asyncio.Protocol):
         self._lost = asyncio.Event()
         self.stopping = False
 
-    async def run(self, port: int) -> None:
+    async def run(self, port: int, upstream: int) -> None:
+        del upstream
         loop = asyncio.get_running_loop()
         while not self.stopping:
             self._lost.clear()

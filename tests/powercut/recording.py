@@ -49,6 +49,7 @@ class Subject(NamedTuple):
     daemon: Daemon
     port: int
     ready: Callable[[], None]
+    upstream: int = 0  # where it looks for another broker
 
 
 def load(name: str, folder: Path, whole_blocks: frozenset[int] | None = None) -> Recording:
@@ -99,15 +100,16 @@ def make(
     async def life(counter: Counter, broker: Subject) -> tuple[Ledger, Story]:
         arrivals.count = counter.value
         ledger, told = Ledger(counter.value, lambda: arrivals.before), Story()
-        daemon, port, ready = broker
+        daemon, port, ready, upstream = broker
         daemon.start()
         await asyncio.to_thread(ready)
         if prepare is not None:
             await asyncio.to_thread(prepare, port)
-        async with publishing(crowd(ledger, told, rng, prefix), port):
+        async with publishing(crowd(ledger, told, rng, prefix), port, upstream):
             for blow in (None, *blows):
                 if blow is not None:
                     await asyncio.to_thread(daemon.kill if blow is Blow.KILL else daemon.stop)
+                    told.starts.append(counter.value())
                     daemon.start()
                     await asyncio.to_thread(ready)
                 async with asyncio.timeout(120):
@@ -174,10 +176,13 @@ def _device(folder: Path) -> Iterator[Counter]:
 
 
 @contextlib.asynccontextmanager
-async def publishing(everybody: Sequence[Client], port: int) -> AsyncIterator[None]:
+async def publishing(
+    everybody: Sequence[Client], port: int, upstream: int = 0
+) -> AsyncIterator[None]:
+    """`upstream`: the port of the broker that a source of the edge listens to, for who publishes there."""
     async with asyncio.TaskGroup() as group:
         for each in everybody:
-            group.create_task(each.run(port))
+            group.create_task(each.run(port, upstream))
         try:
             yield
         finally:

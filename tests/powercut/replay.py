@@ -10,7 +10,7 @@ import mmap
 import socket
 import subprocess
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -19,13 +19,14 @@ from headwater.core.errors import HeadwaterError
 from headwater.demo.daemon import headwater_command
 from tests.bench import wire
 
-from . import headwater_edge, kernel, resuming
+from . import headwater_edge, kernel, progress, resuming
 from .crashes import Record, State
 from .headwater_edge import Scenario
 from .oracle import Judge
 from .promises import Promises
 from .publishers import name_of
 from .recording import Recording, Subject, check_file_system
+from .resuming import World
 from .view import PROBE
 
 
@@ -112,30 +113,40 @@ def replay(
     *,
     daemon_every: int,
     defect: str = "",
+    enough: Callable[[Sequence[str]], bool] = lambda failures: False,
 ) -> Result:
-    """`defect`: of the daemon that is started on some states."""
+    """`defect`: of the daemon that is started on some states. `enough`: of what is found no more is needed."""
     (folder / "replay").mkdir(exist_ok=True)
     trial = _Trial(recording, scenario, folder / "replay", defect)
     medium = Medium(recording.base, recording.record, folder)
     result = trial.result
     for index, state in enumerate(states):
         with_daemon = daemon_every > 0 and index % daemon_every == daemon_every - 1
-        try:
-            with medium.after(state) as mount:
-                broken = trial.judged(mount, state, with_daemon=with_daemon)
-        except Unmountable as error:
-            broken = [f"unmountable: {error}"]
-        except (HeadwaterError, AssertionError, OSError) as error:
-            broken = [f"refused: {error!r}"]
+        with progress.step(progress.START if with_daemon else progress.STATE):
+            broken = _broken(trial, medium, state, with_daemon=with_daemon)
         result.states += 1
         result.models[state.model] += 1
         result.fates[state.fate] += 1
         result.pending += recording.record.flushed(state.cut) < state.cut
         result.failures += [f"{recording.name} {state}: {each}" for each in broken]
+        if broken and not defect:
+            print(f"  {recording.name} {state}: {broken[0]}", flush=True)  # not only at the end
+        if enough(result.failures):
+            break
     result.promises += trial.judge.checked
     result.claims += trial.judge.claims
     result.repaired = medium.repaired
     return result
+
+
+def _broken(trial: _Trial, medium: Medium, state: State, *, with_daemon: bool) -> list[str]:
+    try:
+        with medium.after(state) as mount:
+            return trial.judged(mount, state, with_daemon=with_daemon)
+    except Unmountable as error:
+        return [f"unmountable: {error}"]
+    except (HeadwaterError, AssertionError, OSError) as error:
+        return [f"refused: {error!r}"]
 
 
 class _Trial:
@@ -155,8 +166,8 @@ class _Trial:
         if not with_daemon:
             return _by_recovery(mount, scenario, self.judge, state, result)
         result.daemons += 1
-        subject = headwater_edge.edge(scenario, self._folder, mount, defect=self._defect)
-        if scenario.lasting:
+        subject = headwater_edge.edge(scenario, self._folder, mount, defect=self._defect, warm=True)
+        if scenario.clients is not None:
             return self._by_clients(mount, subject, state)
         broken = _by_daemon(mount, subject)
         return broken + _by_recovery(mount, scenario, self.judge, state, result)
@@ -164,14 +175,15 @@ class _Trial:
     def _by_clients(self, mount: Path, subject: Subject, state: State) -> list[str]:
         """The daemon goes on from there, and so do its clients; then the log is judged."""
         story, cut, result = self._recording.story, state.cut, self.result
-        sent = self._recording.messages
+        scenario = self._scenario
+        world = World(story, self._recording.messages, cut)
         met, messages, broken = resuming.resume(
-            subject, mount, story, sent, cut, is_twin=bool(self._defect)
+            subject, world, scenario.markers, is_twin=bool(self._defect)
         )
-        promises = Promises(story, messages, cut)
-        broken += promises.violations(met)
         lived = self.judge.lived_on(messages, cut)
-        broken += _by_recovery(mount, self._scenario, lived, state, result)
+        broken += _by_recovery(mount, scenario, lived, state, result)
+        promises = Promises(story, messages, cut, lived.present, scenario.policy.dropped)
+        broken += promises.violations(met)
         result.resumed += 1
         result.promises += lived.checked
         result.claims += promises.claims + lived.claims

@@ -123,6 +123,39 @@ CLAIMS = (
         "deliveries at QoS 2",
         ("delivered twice", "identifier"),
     ),
+    (
+        "a will that was due, before the cut or after it, is in the log once",
+        "wills",
+        ("unsaid",),
+    ),
+    ("… and reaches its subscribers", "wills heard", ()),
+    (
+        "a will whose client came back in time, or left with DISCONNECT, is never said",
+        "wills withdrawn",
+        ("withdrawn",),
+    ),
+    (
+        "what was acknowledged for a shared subscription reaches a member",
+        "shared",
+        ("unshared",),
+    ),
+    ("at QoS 2 one member, over both lives", "shared at QoS 2", ("shared twice",)),
+    (
+        "a message that is over is not begun with a subscriber that was away",
+        "expired",
+        ("expired",),
+    ),
+    ("a message that is not says what is left of its life", "expiries", ("expiry",)),
+    (
+        "a message lies and comes by the topic that its alias stood for",
+        "aliased",
+        ("misplaced", "misdirected"),
+    ),
+    (
+        "a message of another broker that was acknowledged to it is there exactly once",
+        "bridged",
+        (),
+    ),
 )
 
 
@@ -155,7 +188,7 @@ def _twins(twins: Sequence[Twin]) -> Iterator[str]:
     yield f"{_TWINS_TITLE}\n"
     yield (
         "Broken twins of the daemon, each of which breaks one promise (`tests/powercut/defects.py`), recorded and cut in "
-        "the same way. Each must be condemned, in the words that fit.\n"
+        "the same way. Each must be condemned, in the words that fit; after ten of these no more of its states are tried.\n"
     )
     yield "| twin | crash states | with clients that return | accusation | how often |"
     yield "|---|--:|--:|---|--:|"
@@ -204,11 +237,17 @@ Then, for each state:
 4. start-up does not refuse; what is appended next is kept, recovering again shows the same, `log verify` finds it whole.
 
 Some states are opened by the real daemon instead, take one more publish, stop on SIGTERM, and are verified by
-`headwater log verify`. Of the recording *sessions* more of them are, and there the clients of that world come back:
-publishers on their sessions, which send again as DUP, under the same packet identifier, what had no PUBACK (PUBREC) before
-the cut; somebody who reads what is retained; subscribers that were away, or came and went. What each of them knows at the
-cut is what it had read by then, not a byte more: a PUBACK that may have lain unread in its socket is neither counted as a
-promise nor answered with a repetition. What is then owed is the table of claims.
+`headwater log verify`. Of the recordings with lasting clients more of them are, and there the clients of that world come
+back: publishers on their sessions, which send again as DUP, under the same packet identifier, what had no PUBACK (PUBREC)
+before the cut; somebody who reads what is retained; subscribers that were away, or came and went. What each of them knows
+at the cut is what it had read by then, not a byte more: a PUBACK that may have lain unread in its socket is neither counted
+as a promise nor answered with a repetition. What is then owed is the table of claims.
+
+Of the recording *company* the members of shared subscriptions come back all at once, wills fall due, a broker upstream sends
+again what it has not seen acknowledged (`tests/powercut/company.py` says what is owed, and by which answer it was
+promised). Of *crowded* subscribers come back whose messages were in part retired: what the log still holds is owed to them.
+For these states the daemon is forked from a process that has imported it (`tests/powercut/warm.py`); recorded is the
+daemon as it is started in earnest.
 
 The state beside the log (SQLite) is on the same device and cut with it; two orderly restarts in that recording write it.
 On the simulated disk SQLite cannot run: there (`tests/core/journal_files`, thousands of lives and every disk call of
@@ -297,10 +336,10 @@ def _repeat(seed: int, states: int) -> Iterator[str]:
     yield "```"
     yield "make durability                                  # this page (root, /dev/fuse, loop devices, libfuse3, e2fsprogs)"
     yield "python -m tests.powercut --scenario sessions --resume-every 2 --no-page"
-    yield "python -m tests.powercut --twins-only            # the broken twins"
+    yield "python -m tests.powercut --twins-only            # the broken twins anew"
     yield "python -m tests.powercut --peers-only            # Mosquitto and NATS anew"
     yield "python -m tests.powercut --states 500 --no-page --model 512-all"
-    yield "python -m pytest tests/powercut                  # half a minute of it, as in `make test`"
+    yield "python -m pytest tests/powercut                  # a minute of it, as in `make test`"
     yield "```\n"
     yield (
         f"This page: {states:,} states, "

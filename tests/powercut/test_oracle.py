@@ -190,3 +190,27 @@ def test_records_of_the_check_itself_are_nobodys() -> None:
     view.records[KEPT].append((2, PROBE.encode()))
     view.bounds[KEPT] = (0, 3)
     assert not broken(view, messages(2))
+
+
+def test_a_will_is_said_once_where_it_must_have_been_and_never_where_it_was_withdrawn() -> None:
+    sent = messages(2)
+    for each in sent.values():
+        each.is_will = True
+    assert "unsaid: c1/2" in broken(shown(1), sent)
+    assert "twice: c1/2" in broken(shown(1, 2, 2), sent)
+    sent["c1/2"].acked, sent["c1/2"].withdrawn = -1, 60
+    assert not broken(shown(1), sent)
+    assert "withdrawn: " in broken(shown(1, 2), sent)
+    sent["c1/2"].withdrawn = CUT + 1
+    assert not broken(shown(1, 2), sent)
+
+
+def test_a_record_of_another_topic_or_stream_is_noticed() -> None:
+    sent = messages(3)
+    assert "misplaced: c1/3" in broken(
+        shown(1, 2, 3, partition=TopicPartition("other", 0)), sent
+    ).replace("other/0", "")
+    view = shown(1, 2)
+    other = TopicPartition("kept", 1)
+    view.records[other], view.bounds[other] = [(0, b"c1/3 text")], (0, 1)
+    assert "misplaced: c1/3 of kept/a" in broken(view, sent)

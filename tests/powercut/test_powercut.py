@@ -44,11 +44,11 @@ def powercut(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_nothing_acknowledged_is_lost_in_any_crash_state(seed: int) -> None:
     print(f"HEADWATER_SEED={seed}")
     done = powercut(
-        *("--states", "320", "--messages", "2400", "--second-lives", "1", "--seed", str(seed)),
+        *("--states", "300", "--messages", "2000", "--second-lives", "1", "--seed", str(seed)),
         *("--resume-every", "20"),
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count(" 0 violations") == 8, "four recordings, and a second life of each"
+    assert done.stdout.count(" 0 violations") == 12, "six recordings, and a second life of each"
 
 
 def test_a_device_that_lies_about_flushes_is_condemned(seed: int) -> None:

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from .promises import Promises, Returned, held, to_release, to_repeat
+from .promises import Promises, Returned, groups, held, owed_wills, to_release, to_repeat
 from .publishers import Message
-from .story import Delivery, Story, Subscription
+from .story import Delivery, LastWill, Parting, Story, Subscription
 
 CUT = 100
 
@@ -153,3 +153,101 @@ def test_only_what_was_surely_not_heard_is_sent_again() -> None:
     }
     assert [each.name for each in to_repeat(sent, "p", CUT)] == ["p/3", "p/4", "p/6"]
     assert [each.name for each in to_release(sent, "p", CUT)] == ["p/7"]
+
+
+def shared(qos: int) -> tuple[Story, dict[str, Message], Returned]:
+    """Two members of a group; one had the first of three messages, the other gets the rest."""
+    messages = [message(n, qos=qos) for n in (1, 2, 3)]
+    own = "$share/g/t/#"
+    story = Story(
+        sessions={"p": 1, "a": 2, "b": 2},
+        subscriptions=[
+            Subscription("a", own, qos, asked=3, acked=4),
+            Subscription("b", own, qos, asked=3, acked=4),
+        ],
+        deliveries=[Delivery("a", "p/1", 7, qos, received=60, released=61)],
+    )
+    met = Returned(deliveries={"a": [], "b": [(b"p/2 text", 7, qos), (b"p/3 text", 8, qos)]})
+    return story, {each.name: each for each in messages}, met
+
+
+@pytest.mark.parametrize("qos", [1, 2])
+def test_what_a_group_is_owed_reaches_any_of_its_members(qos: int) -> None:
+    story, messages, met = shared(qos)
+    assert not broken(story, messages, met)
+    met.deliveries["b"].pop()
+    assert "unshared: p/3 to nobody of $share/g/t/#" in broken(story, messages, met)
+
+
+def test_at_qos_2_a_second_member_is_one_too_many() -> None:
+    story, messages, met = shared(2)
+    met.deliveries["b"].append((b"p/1 text", 9, 2))
+    assert "shared twice: p/1 to a and b" in broken(story, messages, met)
+
+
+def test_a_group_without_a_member_that_stays_is_owed_nothing() -> None:
+    story, messages, met = shared(1)
+    for each in story.subscriptions:
+        each.leaving = 80
+    met.deliveries = {"a": [], "b": []}
+    assert not broken(story, messages, met)
+    story.sessions.clear()  # guests, whose membership ended with their connections
+    assert groups(story, CUT)[0].staying == []
+
+
+def willing(**more: int) -> tuple[Story, dict[str, Message]]:
+    will = Message("w", 1, "wills/w", "w/1 text", 10, is_will=True)
+    last_will = LastWill("w", "w/1", 0, 86_400, connected=20, **more)
+    return Story(last_wills=[last_will]), {will.name: will}
+
+
+def test_a_will_is_owed_of_who_was_there_and_did_not_say_goodbye() -> None:
+    story, messages = willing()
+    assert [each.name for each in owed_wills(story, messages, CUT)] == ["w/1"]
+    assert owed_wills(story, messages, 15) == []
+    assert owed_wills(*willing(parted=30), CUT) == []
+
+
+def test_who_may_have_come_again_has_perhaps_withdrawn_a_will_that_waits() -> None:
+    story, messages = willing()
+    messages["w/2"] = Message("w", 2, "wills/w", "w/2 text", 40, is_will=True)
+    story.last_wills.append(LastWill("w", "w/2", 0, 86_400))
+    assert [each.name for each in owed_wills(story, messages, CUT)] == ["w/1"], "at once"
+    story.last_wills[0].delay_s = 1
+    assert owed_wills(story, messages, CUT) == []
+
+
+def expiring(expiry_s: int) -> tuple[Story, dict[str, Message], Returned]:
+    """Who went at 10 s is sent a message of 20 s at 100 s."""
+    story, messages, met = world()
+    story.partings["s"] = Parting(30, 10.0)
+    messages["p/2"].clock, messages["p/2"].expiry_s = 20.0, expiry_s
+    met.began = met.ended = 100.0
+    return story, messages, met
+
+
+def test_what_is_over_is_not_begun_with_who_was_away() -> None:
+    story, messages, met = expiring(5)
+    met.expiries = [("s", "p/2", 0, 100.0)]
+    assert "expired: p/2 is begun with s" in broken(story, messages, met)
+    met.expiries, met.deliveries["s"] = [], met.deliveries["s"][1:]
+    assert not broken(story, messages, met)
+
+
+def test_what_is_not_over_is_owed_and_says_what_is_left() -> None:
+    story, messages, met = expiring(1000)
+    met.expiries = [("s", "p/2", 920, 100.0)]
+    assert not broken(story, messages, met)
+    met.expiries = [("s", "p/2", 1000, 100.0)]
+    assert "expiry: p/2 says 1000 s to s, 920.0 s are left" in broken(story, messages, met)
+    met.deliveries["s"].pop(0)
+    assert "undelivered: p/2 to s" in broken(story, messages, met)
+
+
+def test_of_a_stream_that_gives_way_only_what_is_still_there_is_owed() -> None:
+    story, messages, met = world()
+    met.deliveries["s"].pop()
+    judge = Promises(story, messages, CUT, frozenset({"p/2", "p/3"}), {"t"})
+    assert "undelivered: p/3 to s" in "; ".join(judge.violations(met))
+    judge = Promises(story, messages, CUT, frozenset({"p/2"}), {"t"})
+    assert not judge.violations(met)

@@ -11,34 +11,70 @@ SUBACK, UNSUBACK, PINGRESP, DISCONNECT = 9, 11, 13, 14
 PUBREC_PUBCOMP_PUBREL_FLAGS = {wire.PUBREC: 0, wire.PUBREL: 2, wire.PUBCOMP: 0, wire.PUBACK: 0}
 RECEIPT = b"hw.receipt"
 _EXPIRY, _USER_PROPERTY = b"\x11", b"\x26"
-_DAY_SECONDS = 86_400
+_MESSAGE_EXPIRY, _WILL_DELAY = b"\x02", b"\x18"
+_ALIASES, _ALIAS = b"\x22", b"\x23"
+DAY_SECONDS = 86_400
+# of topics that the edge may send to one of our subscribers, and we to it
+ALIASES = 4
+
+
+class Will(NamedTuple):
+    topic: str
+    payload: bytes
+    qos: int
+    retain: bool
+    delay_s: int
 
 
 class Published(NamedTuple):
+    """`expiry_s`: what is left of the message's life; -1: it has no end."""
+
     topic: str
     payload: bytes
     packet_id: int
     qos: int
     dup: bool
+    expiry_s: int = -1
 
 
-def connect(client: str, *, lasting: bool) -> bytes:
-    """Asks for receipts."""
+def connect(client: str, *, expiry_s: int, will: Will | None = None, aliases: int = 0) -> bytes:
+    """Asks for receipts. `expiry_s`: of the session; 0: it ends with the connection."""
     properties = _USER_PROPERTY + wire.text("hw.receipts") + wire.text("1")
-    if lasting:
-        properties += _EXPIRY + _DAY_SECONDS.to_bytes(4, "big")
-    flags = 0 if lasting else 2
+    if expiry_s:
+        properties += _EXPIRY + expiry_s.to_bytes(4, "big")
+    if aliases:
+        properties += _ALIASES + aliases.to_bytes(2, "big")
+    flags = 0 if expiry_s else 2
+    left = b""
+    if will is not None:
+        flags |= 4 | will.qos << 3 | will.retain << 5
+        delay = _WILL_DELAY + will.delay_s.to_bytes(4, "big")
+        left = bytes([len(delay)]) + delay + wire.text(will.topic)
+        left += len(will.payload).to_bytes(2, "big") + will.payload
     head = wire.text("MQTT") + bytes([5, flags]) + wire.KEEP_ALIVE_SECONDS.to_bytes(2, "big")
     return wire.packet(
-        wire.CONNECT << 4, head + bytes([len(properties)]) + properties + wire.text(client)
+        wire.CONNECT << 4, head + bytes([len(properties)]) + properties + wire.text(client) + left
     )
 
 
 def publish(
-    topic: str, payload: bytes, packet_id: int, *, qos: int, dup: bool = False, retain: bool = False
+    topic: str,
+    payload: bytes,
+    packet_id: int,
+    *,
+    qos: int,
+    dup: bool = False,
+    retain: bool = False,
+    expiry_s: int = -1,
+    alias: int = 0,
 ) -> bytes:
+    """`alias`: with a topic it is made, with an empty one it stands for it."""
     first = wire.PUBLISH << 4 | qos << 1 | dup << 3 | retain
-    return wire.packet(first, wire.text(topic) + packet_id.to_bytes(2, "big") + b"\0" + payload)
+    properties = b"" if expiry_s < 0 else _MESSAGE_EXPIRY + expiry_s.to_bytes(4, "big")
+    if alias:
+        properties += _ALIAS + alias.to_bytes(2, "big")
+    head = wire.text(topic) + packet_id.to_bytes(2, "big") + bytes([len(properties)])
+    return wire.packet(first, head + properties + payload)
 
 
 def answer(kind: int, packet_id: int) -> bytes:
@@ -72,7 +108,12 @@ def receipt(packet: wire.Packet) -> str:
     return packet.body[place + 2 : place + 2 + size].decode()
 
 
-def published(packet: wire.Packet) -> Published:
+class Aliases(dict[int, str]):
+    """Of one connection: what the edge's aliases stand for."""
+
+
+def published(packet: wire.Packet, aliases: Aliases | None = None) -> Published:
+    """An alias that was never made stands for the topic "?"."""
     body, qos = packet.body, packet.flags >> 1 & 3
     place = 2 + int.from_bytes(body[:2], "big")
     topic = body[2:place].decode()
@@ -88,4 +129,25 @@ def published(packet: wire.Packet) -> Published:
         shift += 7
         if digit < 0x80:
             break
-    return Published(topic, body[place + size :], packet_id, qos, bool(packet.flags & 8))
+    expiry_s, alias = _known(body[place : place + size])
+    if alias and aliases is not None:
+        topic = topic or aliases.get(alias, "")
+        aliases[alias] = topic
+    payload = body[place + size :]
+    return Published(topic or "?", payload, packet_id, qos, bool(packet.flags & 8), expiry_s)
+
+
+def _known(properties: bytes) -> tuple[int, int]:
+    """(message expiry or -1, topic alias or 0) of a PUBLISH's."""
+    expiry_s, alias, place = -1, 0, 0
+    while place < len(properties):
+        kind, place = properties[place : place + 1], place + 1
+        if kind == _MESSAGE_EXPIRY:
+            expiry_s = int.from_bytes(properties[place : place + 4], "big")
+            place += 4
+        elif kind == _ALIAS:
+            alias = int.from_bytes(properties[place : place + 2], "big")
+            place += 2
+        else:
+            break  # what our publishers never said
+    return expiry_s, alias
