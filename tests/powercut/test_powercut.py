@@ -14,6 +14,8 @@ from tests.requirements import missing
 
 from . import kernel
 
+# `crowded`, whose full log takes its time, is tried by `make durability`
+SAMPLE = ("rolling", "recycling", "dropping", "sessions", "company")
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(480)]
 
 
@@ -46,9 +48,10 @@ def test_nothing_acknowledged_is_lost_in_any_crash_state(seed: int) -> None:
     done = powercut(
         *("--states", "300", "--messages", "2000", "--second-lives", "1", "--seed", str(seed)),
         *("--resume-every", "20"),
+        *(word for name in SAMPLE for word in ("--scenario", name)),
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count(" 0 violations") == 12, "six recordings, and a second life of each"
+    assert done.stdout.count(" 0 violations") == 10, "five recordings, and a second life of each"
 
 
 def test_a_device_that_lies_about_flushes_is_condemned(seed: int) -> None:
