@@ -67,5 +67,5 @@ def test_a_device_that_lies_about_flushes_is_condemned(seed: int) -> None:
 @pytest.mark.parametrize("twin", os.environ.get("HEADWATER_TWINS", "subscriptions").split(","))
 def test_a_broken_twin_of_the_daemon_is_condemned(twin: str, seed: int) -> None:
     """One of defects.py in each run; `make durability` has them all."""
-    done = powercut("--twins-only", "--twin", twin, "--twin-states", "8", "--seed", str(seed))
+    done = powercut("--twins-only", "--twin", twin, "--twin-states", "24", "--seed", str(seed))
     assert done.returncode == 0, done.stdout
