@@ -221,7 +221,10 @@ class Appender:
             # a commit stays in one segment if it can, so that recovery can tell a part of it from all
             fits_new = BLOCK_BYTES + frame.following <= room
             wanted = self.position + (frame.following if fits_new else 0)
-            if wanted <= room or self.position <= self._first_frame:
+            assert active.map is not None
+            goes_on = active.map.last_commit == frame.commit
+            # ... and one that needs several has them to itself (spread.py)
+            if self.position <= self._first_frame or (wanted <= room and (fits_new or goes_on)):
                 return active
             self._seal(active)
         return self._open_next()

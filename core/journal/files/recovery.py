@@ -6,6 +6,7 @@
      it. Its torn last frame was never acknowledged and is cut off; it is overwritten by the next commit. So is all of a last
      commit that needed several frames and has not all of them, else there could be records without the notes that say who
      sent them, and a client that repeats would have them stored twice; its frames are whole, so this segment is closed.
+     Where that commit began in segments before this one, those are taken away (spread.py).
      Without step 3's sync, a frame seen in the page cache after SIGKILL could be read by the uplink, sent, and then
      vanish in a power cut: its offsets would be given twice.
   4. tables: last footer, then the open segment's frames on top
@@ -57,6 +58,7 @@ from .shelf import (
     open_segment,
     quarantine,
 )
+from .spread import spread_over
 from .state import PartitionBounds, State, load_state
 
 
@@ -112,6 +114,7 @@ class Recovery:
         self._state_found = False
         self._unusable: list[int] = []
         self._unreadable: list[int] = []
+        self._uncommitted: list[int] = []  # segments of nothing but a part of the last commit
         self._state_floor = 0
         self._reserved: Reservations = {}
         self._absent: list[Range] = []
@@ -144,9 +147,15 @@ class Recovery:
         newest = self._newest(shelf)
         self._set_unreadable_aside(shelf)
         shelf.sequences = self._sequences
+        shelf.active = newest  # its header says where the one before ends
+        scanned = self._scan_open(newest) if newest is not None else None
+        if self._nothing_between(newest, next_sequence - 1):
+            self._uncommitted = spread_over(shelf, self._sequences, scanned[0] if scanned else None)
+            for sequence in self._uncommitted:
+                shelf.take_off(sequence)
         self._find_holes(state, shelf, newest, next_sequence - 1)
         ends = {partition: b.end for partition, b in bounds.items()}
-        next_commit = max(state.next_commit, self._replay(shelf, appender, newest, ends))
+        next_commit = max(state.next_commit, self._replay(shelf, appender, newest, scanned, ends))
         appender.next_sequence = next_sequence
         appender.absent = self._absent
         starts = dict(shelf.ends_before) if self._state_found else self._oldest_starts(shelf)
@@ -247,18 +256,18 @@ class Recovery:
         shelf: Shelf,
         appender: Appender,
         newest: OpenSegment | None,
+        scanned: tuple[Scan, bool] | None,
         ends: dict[TopicPartition, int],
     ) -> int:
         """Fills the tables; returns the next commit number. The open segment becomes the appender's."""
-        shelf.active = newest  # its header says where the one before ends
-        if newest is None:
+        if newest is None or scanned is None:
             stream_bytes, last_commit, previous = self._tables(shelf, ends)
             self._tell_missing(ends)
             self._jumps.left_open(ends)
             self._jumps.unreadable(self._unusable, ends)
             appender.seed_tables(ends, stream_bytes, previous)
             return last_commit + 1
-        result, suspect = self._scan_open(newest)
+        result, suspect = scanned
         newest.map = result.map
         shown: dict[TopicPartition, int] = {}
         add_to_tables(result.map, shown, {})
@@ -335,12 +344,25 @@ class Recovery:
             return cut, True
         return result, suspect
 
+    def _nothing_between(self, newest: OpenSegment | None, last: int) -> bool:
+        """No segment ever stood behind the newest sealed one, but for the open one."""
+        if not self._sequences or self._unusable or self._unreadable:
+            return False
+        if newest is None:
+            return self._sequences[-1] == last
+        header = newest.header
+        return (
+            newest.sequence == last
+            and header is not None
+            and header.previous_sequence == self._sequences[-1]
+        )
+
     def _find_holes(
         self, state: State, shelf: Shelf, newest: OpenSegment | None, last: int
     ) -> None:
         standing = [*self._sequences, *([newest.sequence] if newest is not None else [])]
         absent = absent_at_start(state.absent, standing, last, state_found=self._state_found)
-        absent = united([*absent, *((s, s) for s in self._unusable)])
+        absent = united([*absent, *((s, s) for s in (*self._unusable, *self._uncommitted))])
 
         before = partial(named_before, self._disk, self._directory, shelf.log_id)
         self._holes = holes_in(standing, absent, last=last, previous_of=before)
@@ -428,7 +450,7 @@ class Recovery:
         state = appender.state
         as_found = self._jumps.accounted == state.accounted and self._absent == state.absent
         damaged = [*self._unusable, *self._unreadable]
-        if self._state_found and as_found and not damaged:
+        if self._state_found and as_found and not damaged and not self._uncommitted:
             return
         new = State(
             log_id=state.log_id,
@@ -448,12 +470,17 @@ class Recovery:
         try:
             appender.store(new)
         except (Unavailable, Refused) as error:
-            if self._report.created:
+            if self._report.created or self._uncommitted:
                 raise
             self._report.warnings.append(
                 f"{error}; the state will be written again at the next start"
             )
             return
+        if self._uncommitted:
+            # gone for good before their offsets are given again
+            for sequence in self._uncommitted:
+                self._disk.remove(names.join(self._directory, names.segment(sequence)))
+            self._disk.sync_directory(self._directory)
         for sequence in damaged:
             name = names.segment(sequence)
             moved = quarantine(self._disk, self._directory, name, self._settings)

@@ -27,13 +27,15 @@ class Stretch(NamedTuple):
 
 
 class Scan(NamedTuple):
-    """`end` is the position after the last whole frame; `partial`, where a last commit begins that is not whole, else 0."""
+    """`end` is the position after the last whole frame; `partial`, where a last commit begins that is not whole, else 0.
+    `ends_commit`: the last frame of some commit is here."""
 
     map: SegmentMap
     end: int
     damage: list[Stretch]
     torn: bool
     partial: int = 0
+    ends_commit: bool = False
 
 
 def walk(buffer: bytes, *, salt: int, sequence: int) -> Iterator[FrameHeader | Stretch]:
@@ -65,7 +67,7 @@ def scan(buffer: bytes, *, salt: int, sequence: int) -> Scan:
     found = SegmentMap()
     damage: list[Stretch] = []
     end, torn = BLOCK_BYTES, False
-    began, commit, whole = 0, 0, True
+    began, commit, whole, ends_commit = 0, 0, True, False
     for item in walk(buffer, salt=salt, sequence=sequence):
         if isinstance(item, Stretch):
             if item.tail:
@@ -84,9 +86,10 @@ def scan(buffer: bytes, *, salt: int, sequence: int) -> Scan:
             commit = 0  # the table that a segment begins with: whole by itself
         else:
             whole = bool(item.flags & LAST_OF_COMMIT)
+            ends_commit = ends_commit or whole
         _map_frame(found, buffer, item)
         end = item.end
-    return Scan(found, end, damage, torn, 0 if whole else began)
+    return Scan(found, end, damage, torn, 0 if whole else began, ends_commit)
 
 
 def holds_batches(buffer: bytes, header: FrameHeader) -> bool:

@@ -91,7 +91,7 @@ def _end_not_moved(self: PartitionRanges, journal_end: int) -> None:
         (World, "_split", _open_before_durable),
         (PartitionRanges, "begin_opening", _end_not_moved),
     ],
-    ids=lambda value: getattr(value, "__name__", None) or str(value),
+    ids=lambda value: value if isinstance(value, str) else getattr(value, "__name__", "property"),
 )
 def test_a_broken_twin_is_found_out(
     owner: type, name: str, broken: object, monkeypatch: pytest.MonkeyPatch
