@@ -117,7 +117,7 @@ class Appender:
         self._rng = rng
         self._names_bytes = 0
         self._previous = (0, 0)  # sequence and end of the segment before the open one
-        self._doomed: list[int] = []  # retired, but their files could not be renamed or removed yet
+        self.doomed: list[int] = []  # retired, but their files could not be renamed or removed yet
 
     # writing
 
@@ -397,17 +397,17 @@ class Appender:
         """The state that says so is durable: give the files back. What fails is tried again next time."""
         for sequence in sequences:
             self.shelf.take_off(sequence)
-            self._doomed.append(sequence)
+            self.doomed.append(sequence)
         remaining: list[int] = []
         emptied: list[str] = []
-        for sequence in self._doomed:
+        for sequence in self.doomed:
             try:
                 emptied += self._give_back(sequence)
             except Missing:
                 continue
             except HeadwaterError:
                 remaining.append(sequence)
-        self._doomed = remaining
+        self.doomed = remaining
         if sequences:
             # Only with its old name durably gone may a file be overwritten under a new one.
             self._disk.sync_directory(self.directory)

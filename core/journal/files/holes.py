@@ -54,6 +54,10 @@ class Hole(NamedTuple):
         return ", ".join(told)
 
 
+def holds(ranges: Iterable[Range], number: int) -> bool:
+    return any(first <= number <= last for first, last in ranges)
+
+
 def united(ranges: Iterable[Range]) -> list[Range]:
     """The same numbers as few ranges, ascending."""
     found: list[Range] = []

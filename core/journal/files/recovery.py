@@ -39,6 +39,7 @@ from .holes import (
     Range,
     absent_at_start,
     between,
+    holds,
     holes_in,
     named_before,
     united,
@@ -138,6 +139,9 @@ class Recovery:
             shelf=shelf,
         )
         appender.state = state
+        # what the state has given up stands where a crash interrupted that: it is given back with what goes next
+        appender.doomed = [s for s in self._sequences if holds(state.absent or [], s)]
+        self._sequences = [s for s in self._sequences if s not in appender.doomed]
         self._jumps = Jumps(shelf, self._settings, state)
         self._state_floor = shelf.floor = state.floor
         bounds = {TopicPartition(b.stream, b.partition): b for b in state.partitions}

@@ -244,6 +244,9 @@ class _Planner:
                 if sequence in chosen:
                     continue
                 footer = self._footer(index)
+                before = self._shelf.sequences[index - 1] if index else None
+                if before is not None and before not in chosen and self._shelf.ends_by_next(before):
+                    continue
                 if self._droppable(footer, level, carrying=carrying):
                     if carrying:
                         self._carry()

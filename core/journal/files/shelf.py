@@ -229,6 +229,13 @@ class Shelf:
             self._rebuild(current)
         return self._rebuilt[sequence]
 
+    def ends_by_next(self, sequence: int) -> bool:
+        """Its file has no footer: where it ends stands in the header of the segment behind it, which must not go first."""
+        try:
+            return load_footer(self.segment(sequence)) is None
+        except SegmentLost:
+            return False
+
     def _rebuild(self, sequence: int) -> None:
         found = self.batches(sequence)
         # the one just mapped, before its neighbours push it out of the cache

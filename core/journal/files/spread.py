@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 from .frames import LAST_OF_COMMIT, FrameHeader
 from .scan import Scan, read_through, walk
-from .shelf import SegmentLost, Shelf, load_footer
+from .shelf import SegmentLost, Shelf
 
 
 def spread_over(shelf: Shelf, sealed: Sequence[int], scanned: Scan | None) -> list[int]:
@@ -36,16 +36,9 @@ def spread_over(shelf: Shelf, sealed: Sequence[int], scanned: Scan | None) -> li
                 break
             found.insert(0, sequence)
     before = sealed[: len(sealed) - len(found)]
-    if found and before and not _has_footer(shelf, before[-1]):
-        return []  # where that one ends stands in the header of the first that would go
+    if found and before and shelf.ends_by_next(before[-1]):
+        return []
     return found
-
-
-def _has_footer(shelf: Shelf, sequence: int) -> bool:
-    try:
-        return load_footer(shelf.segment(sequence)) is not None
-    except SegmentLost:
-        return False
 
 
 def _unfinished(shelf: Shelf, sequence: int) -> int:
