@@ -138,7 +138,8 @@ class Device:
 
     def _packet(self, packet_id: int, sequence: int, *, dup: bool) -> Publish:
         if self._account.binary:
-            payload = sequence.to_bytes(8, "big") + self._rng.randbytes(self._size)
+            # of the sequence alone: a repetition says the same again, or it is another message
+            payload = sequence.to_bytes(8, "big") + random.Random(sequence).randbytes(self._size)
         else:
             reading = {"device": self._name, "sequence": sequence, "value": 21.5}
             payload = json.dumps({**reading, "pad": "x" * self._size}).encode()
