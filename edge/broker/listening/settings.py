@@ -54,7 +54,7 @@ class ListenerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     kind: Kind = Kind.MQTT
     """mqtt, or websocket: MQTT in the binary frames of a WebSocket (subprotocol mqtt), as browsers speak it."""
     path: str = "/mqtt"
-    """Of a WebSocket: any other path is answered with 404."""
+    """Of a WebSocket, beside `/`: any other path is answered with 404."""
     origins: tuple[str, ...] = ()
     """Web pages that may connect, as https://host[:port], or * for any. None: those of the host they connect to."""
     tls: TlsSettings | None = None

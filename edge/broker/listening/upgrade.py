@@ -86,7 +86,8 @@ class Upgrade:
             raise BadHandshake(505, "HTTP/1.1 is needed")
         if request[1] != "GET":
             raise BadHandshake(405, "a WebSocket begins with GET")
-        if request[2].partition("?")[0] != self._path:
+        # clients that were given no path, as Mosquitto needs none, ask for the root
+        if request[2].partition("?")[0] not in {self._path, "/"}:
             raise BadHandshake(404, "there is no such path")
         fields = _fields(lines[1:])
         if "websocket" not in _tokens(fields, "upgrade") or "upgrade" not in _tokens(

@@ -140,6 +140,10 @@ def test_the_request_is_answered_as_the_specifications_example() -> None:
     assert rest == b"frames"
 
 
+def test_a_client_that_was_given_no_path_asks_for_the_root() -> None:
+    assert upgrade(REQUEST.replace("/mqtt", "/")) == upgrade()
+
+
 def test_the_request_may_come_byte_by_byte() -> None:
     upgrading = Upgrade("/mqtt", ())
     results = [upgrading.feed(bytes((byte,))) for byte in REQUEST.encode()]
