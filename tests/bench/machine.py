@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import statistics
+import tempfile
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -66,8 +67,7 @@ def _file_system(directory: Path) -> str:
 
 
 def _sync_ms(directory: Path) -> tuple[float, float]:
-    path = directory / "sync-probe"
-    with path.open("wb", buffering=0) as file:
+    with tempfile.NamedTemporaryFile(dir=directory, buffering=0) as file:
         file.write(BLOCK * 16)
         os.fsync(file.fileno())
         took = []
@@ -76,6 +76,5 @@ def _sync_ms(directory: Path) -> tuple[float, float]:
             os.pwrite(file.fileno(), BLOCK, (index % 16) * len(BLOCK))
             os.fdatasync(file.fileno())
             took.append(1000 * (time.perf_counter() - began))
-    path.unlink()
     took.sort()
     return statistics.median(took), took[len(took) * 99 // 100]
