@@ -21,6 +21,15 @@ cdef extern from *:
 SOURCE = HW_SOURCE.decode()  # the hash of this file when it was built (core/leaves.py)
 
 
+cdef class Way:
+    cdef public object append, early, headers, headers_qos_0, key
+    cdef public long long quiet
+
+
+cdef class Lasting:
+    cdef public object doubts, no_local
+
+
 cdef Py_ssize_t _take(
     bytes data,
     Py_ssize_t packet_bytes_max,
@@ -31,11 +40,11 @@ cdef Py_ssize_t _take(
     list acks,
     offer,
     settle,
-    session,
+    client,
     list told,
     Py_ssize_t *taken,
 ) except -1:
-    """The position of the first byte not taken. `settle` None: that of `session`, looked up when a PUBACK is met."""
+    """The position of the first byte not taken. `offer` and `settle` None: those of `client`, looked up when they are needed."""
     cdef Py_ssize_t position = 0
     cdef Py_ssize_t size = PyBytes_GET_SIZE(data)
     cdef const unsigned char *at = <const unsigned char *>PyBytes_AS_STRING(data)
@@ -43,7 +52,8 @@ cdef Py_ssize_t _take(
     cdef unsigned char first, byte
     cdef unsigned char puback[4]
     cdef PyObject *found
-    cdef object route, offset
+    cdef Way route
+    cdef object offset
     cdef bytes topic, payload
     cdef bint quiet
     puback[0] = 0x40
@@ -55,7 +65,7 @@ cdef Py_ssize_t _take(
             if at[position + 1] != 2 or length == 0 or packet_bytes_max < 4:
                 break
             if settle is None:
-                settle = session.outbound.settle
+                settle = client._session.outbound.settle
             if settle(length):
                 break
             position += 4
@@ -101,7 +111,7 @@ cdef Py_ssize_t _take(
         found = PyDict_GetItem(known, topic)
         if found == NULL:
             break
-        route = <object>found
+        route = <Way?>(<object>found)
         quiet = route.quiet == generation
         if not quiet and route.early is not None:
             break
@@ -120,6 +130,8 @@ cdef Py_ssize_t _take(
             if told is not None:
                 told.append((topic, payload, (<int>puback[2] << 8) + puback[3], True))
         if not quiet:
+            if offer is None:
+                offer = client._offer
             offer(route, payload, 1 if first == 0x32 else 0, offset)
         taken[0] += 1
         position = end
@@ -217,7 +229,8 @@ cdef Py_ssize_t LARGE = LARGE_READ_BYTES
 
 cdef class Plain:
     cdef public Rounds _broker
-    cdef public object _connection, _session, _routes, transport, version, heard_at
+    cdef public Lasting _session
+    cdef public object _connection, _routes, transport, version, heard_at
     cdef public list _out, _acks, _older
     cdef public long long _commit, _out_bytes, _written
     cdef public Py_ssize_t receive_maximum, _held, _pubrecs
@@ -256,7 +269,8 @@ cdef class Plain:
         cdef Py_ssize_t taken = 0
         cdef Py_ssize_t held
         cdef list acks, published
-        session, connection = self._session, self._connection
+        cdef Lasting session = self._session
+        connection = self._connection
         if (
             session is None
             or self.receipts
@@ -277,9 +291,9 @@ cdef class Plain:
             broker.subscriptions.generation,
             broker.round_ms or broker.look_at_clock(),
             acks,
-            self._offer,
             None,
-            session,
+            None,
+            self,
             None if doubts is None else doubts.fresh,
             &taken,
         )

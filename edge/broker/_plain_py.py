@@ -22,8 +22,10 @@ from ..mqtt.connection import State
 from ..mqtt.packets import Version
 
 if TYPE_CHECKING:
+    from ...core.record import Headers
     from ..mqtt.connection import ServerConnection
-    from .doubts import Fresh
+    from .doubts import Doubts, Fresh
+    from .journal import PartitionWriter
     from .messages import Message
     from .routing import Route, Routes
     from .sessions import Session
@@ -32,6 +34,28 @@ if TYPE_CHECKING:
 _PLAIN_PUBACK = b"\x40\x02"
 # After a read of so much the disk's backlog is looked at, even within a round: a round of large reads is 16 MiB.
 LARGE_READ_BYTES = 4096
+
+
+class Way:
+    """Of `Route`, what every packet on its topic asks for."""
+
+    __slots__ = ("append", "early", "headers", "headers_qos_0", "key", "quiet")
+
+    append: Callable[..., int]
+    early: PartitionWriter | None
+    headers: Headers
+    headers_qos_0: Headers
+    key: bytes
+    quiet: int
+
+
+class Lasting:
+    """Of `Session`."""
+
+    __slots__ = ("doubts", "no_local")
+
+    doubts: Doubts | None
+    no_local: set[str]
 
 
 def take_plain(  # noqa: PLR0917 - by position, because names cost as much as a parsed packet

@@ -14,6 +14,7 @@ from ..mqtt.topics import decode_topic_name, is_ours
 from ..streams import StreamTable
 from .access.rules import Rights
 from .journal import Journal, PartitionWriter
+from .plain import Way
 from .stored import marked_with_qos
 
 # One route is about 400 bytes with its topic: 2 x 8,192 of them 6 MiB, and enough for a large site.
@@ -51,7 +52,7 @@ def refusal(error: Exception) -> Reason:
     return Reason.QUOTA_EXCEEDED
 
 
-class Route:
+class Route(Way):
     """Where the messages of one topic go. `quiet` is the generation of subscriptions in which nobody wanted them; where
     records may be acknowledged before their commit (`early`), none ever is, so that those of all others pay nothing for it.
 
@@ -59,17 +60,7 @@ class Route:
     hot path makes none.
     """
 
-    __slots__ = (
-        "append",
-        "early",
-        "headers",
-        "headers_qos_0",
-        "key",
-        "quiet",
-        "topic",
-        "topic_bytes",
-        "tp",
-    )
+    __slots__ = ("topic", "topic_bytes", "tp")
 
     def __init__(
         self,

@@ -10,24 +10,22 @@ from ..mqtt.packets import SubscriptionOptions, Will
 from .access.rules import Rights
 from .deadlines import Deadline
 from .departures import Departures
-from .doubts import Doubts
 from .flights import Link
 from .moments import Moment
 from .outbound import Outbound
 from .outboundstate import pack, unpack
+from .plain import Lasting
 
 
-class Session:
+class Session(Lasting):
     __slots__ = (
         "client_id",
-        "doubts",
         "end_due",
         "ends_at",
         "expiry_s",
         "filters",
         "incoming",
         "left",
-        "no_local",
         "number",
         "outbound",
         "rights",
@@ -45,10 +43,10 @@ class Session:
         self.number = 0  # in the book; 0: not there, the session ends with its connection
         self.expiry_s = 0.0
         self.left: Moment | None = None  # since when it has no connection
-        self.doubts: Doubts | None = None  # of a session in the book
+        self.doubts = None  # of a session in the book
         self.ends_at = 0.0  # while nobody is connected
         self.filters: dict[str, tuple[SubscriptionOptions, int]] = {}  # and identifier, 0: none
-        self.no_local: set[str] = set()  # those of them that do not want what this client publishes
+        self.no_local = set()  # those of them that do not want what this client publishes
         # QoS 2 packet identifier -> number of the commit that holds its record
         self.incoming: dict[int, int] = {}
         self.outbound = Outbound(self, departures)

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 
 from headwater.core import _records_py
 from headwater.core.batch import decode_batch, parse_header
@@ -107,6 +107,13 @@ def scanning(data: bytes) -> None:
         assert taken == _taken(plain.take_plain, packets, limit, with_properties, topics)
 
 
+def _way(topic: bytes, quiet: int, append: Callable[..., int]) -> plain.Way:
+    way = plain.Way()
+    way.key, way.quiet, way.append = topic, quiet, append
+    way.early, way.headers, way.headers_qos_0 = None, (), ()
+    return way
+
+
 def _taken(
     take: Callable[..., tuple[int, int]],
     data: bytes,
@@ -122,14 +129,9 @@ def _taken(
         heard.append(record)
         return len(heard)
 
-    known = {
-        topic: SimpleNamespace(
-            key=topic, quiet=1 - index % 2, early=None, headers=(), headers_qos_0=(), append=append
-        )
-        for index, topic in enumerate(topics)
-    }
+    known = {topic: _way(topic, 1 - index % 2, append) for index, topic in enumerate(topics)}
 
-    def offer(route: SimpleNamespace, *what: object) -> None:
+    def offer(route: plain.Way, *what: object) -> None:
         heard.append((route.key, what))
 
     acks: list[bytes] = []

@@ -41,19 +41,20 @@ def twin(request: pytest.FixtureRequest) -> ModuleType:
     return found
 
 
-class Routed:
+class Routed(plain.Way):
     """A route that keeps what was appended and refuses after `room` records."""
 
     def __init__(self, name: str, room: int = 1000, quiet: int = GENERATION) -> None:
         self.key = name.encode()
         self.quiet = quiet
-        self.early: object = None
+        self.early = None
         self.headers = (("q", b"1"),)
         self.headers_qos_0 = (("q", b"0"),)
         self.appended: list[tuple[int, bytes, bytes, Headers]] = []
         self._room = room
+        self.append = self._append
 
-    def append(self, timestamp: int, key: bytes, value: bytes, headers: Headers) -> int:
+    def _append(self, timestamp: int, key: bytes, value: bytes, headers: Headers) -> int:
         if len(self.appended) >= self._room:
             raise Unavailable("full")
         self.appended.append((timestamp, key, value, headers))
@@ -168,7 +169,7 @@ def test_it_stops_before_anything_else_and_does_nothing_of_it(
     twin: ModuleType, stop: bytes
 ) -> None:
     a, early, full = Routed("a"), Routed("early", quiet=-1), Routed("full", room=0)
-    early.early = early
+    early.early = early  # type: ignore[assignment]
     before = publish("a", b"1", 1)
     heard = Heard()
     position, taken, acks = take(twin, before + stop, a, early, full, heard=heard)
