@@ -189,11 +189,8 @@ class Client(Intake):
         """Its CONNECT waited for the disk."""
         try:
             self._broker.knock(self, packet)
-        except Violation as violation:
-            self.close(violation.reason, str(violation))
-        except Exception as error:  # the connection boundary: one client's trouble stays its own
-            self._broker.crashed(self, error)
-            self.close(Reason.UNSPECIFIED_ERROR, "internal error")
+        except Exception as error:
+            self._failed(error)
         else:
             self.go_on(Pause.KNOCK)
 
