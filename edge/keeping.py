@@ -15,7 +15,7 @@ from ..core.journal.files.committer import Committer
 from ..core.journal.files.journal import FileJournal
 from ..core.journal.files.noted import commit_before_segments, segments_since
 from .broker.broker import Broker
-from .broker.checkpoints import Checkpoints
+from .broker.checkpoints import CHECKPOINTS_A_LOG, PINNED_MAX, Checkpoints
 from .broker.restoring import Restored, restore
 from .state import SqliteState
 
@@ -23,7 +23,7 @@ _log = structlog.get_logger("edge.state")
 
 # Without commits it is looked so often whether a checkpoint is due; and so long after one failed.
 LOOK_S = 1.0
-# Without a checkpoint notes are looked for this far back: no less than could have been pinned for one.
+# Where the checkpoint is lost, notes are looked for at least this far back, and no less than could have been pinned for it.
 SEGMENTS_WITHOUT_CHECKPOINT = 16
 
 
@@ -46,7 +46,10 @@ class Keeping:
         """Reads everything. Raises nothing that a damaged file could cause; what is lost is logged."""
         started = broker.clock.monotonic()
         journal, store = self._journal, self._store
-        far_enough = commit_before_segments(journal.shelf, SEGMENTS_WITHOUT_CHECKPOINT)
+        # before the first checkpoint every note there ever was is pinned
+        far_enough = (
+            0 if store.is_blank else commit_before_segments(journal.shelf, self._pinned(broker))
+        )
         found = self.restored = restore(broker, journal, store, far_enough=far_enough)
         pinned = segments_since(journal.shelf, found.covers) * int(journal.settings.segment_bytes)
         self.checkpoints = Checkpoints(
@@ -63,6 +66,13 @@ class Keeping:
                 notes=found.notes,
                 seconds=round(self.restore_s, 3),
             )
+
+    def _pinned(self, broker: Broker) -> int:
+        """In segments, the most that may be kept for a checkpoint."""
+        journal = self._journal
+        worth = min(int(broker.settings.checkpoint_bytes), journal.bytes_limit // CHECKPOINTS_A_LOG)
+        most = PINNED_MAX * worth // int(journal.settings.segment_bytes)
+        return max(SEGMENTS_WITHOUT_CHECKPOINT, most + 1)
 
     def _look(self, _commit: int) -> None:
         """At each commit: a small log is full of what a checkpoint would let go long before a second has passed."""

@@ -2,6 +2,7 @@
 
     data_dir/state/state.db            and SQLite's -wal beside it
     data_dir/state/state.db.damaged-N  put aside: what could be read of it was
+    data_dir/state.new/                on its way: the directory gets its name when its file is whole
 
 `synchronous=FULL`: a transaction that returned survives a power cut. At the end of a round what is in the write-ahead log
 goes into the file, because SQLite takes a log that was cut or lost for one that never was, and says nothing.
@@ -40,6 +41,7 @@ CREATE TABLE meta (id INTEGER PRIMARY KEY CHECK (id = 1), log_id TEXT, covers IN
 CREATE TABLE session (number INTEGER PRIMARY KEY, state BLOB, crc INTEGER);
 CREATE TABLE retained (topic TEXT PRIMARY KEY, payload BLOB, about BLOB, crc INTEGER) WITHOUT ROWID;
 """
+_MAKE = f"BEGIN; {_SCHEMA} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;"
 
 
 class SqliteState:
@@ -54,6 +56,7 @@ class SqliteState:
         # a stop may cancel who waits for a save, not the save: the last one waits for it here
         self._writing = threading.Lock()
         self._damaged = False
+        self._was_lost = False
         self.must_rewrite = False
         try:
             names = disk.list(directory)
@@ -62,7 +65,13 @@ class SqliteState:
         if FILE in names:
             self._open_existing()
         elif not any(DAMAGED in name for name in names):
+            self._was_lost = True
             self._losses.append(f"{self._path}: it is not there, and its directory is")
+
+    @property
+    def is_blank(self) -> bool:
+        """No round was ever written to its end, and nothing says that one was: all notes are still in the log."""
+        return self.meta() is None and not self._damaged and not self._was_lost
 
     # --- reading -----------------------------------------------------------------------------------------------
 
@@ -70,19 +79,22 @@ class SqliteState:
         import sqlite3
 
         try:
-            self._database = self._connect()
+            self._database = self._connect(self._path)
             (version,) = self._database.execute("PRAGMA user_version").fetchone()
-            if version != SCHEMA_VERSION:
+            (tables,) = self._database.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            if not version and not tables:
+                self._disconnect()  # the process ended before it was made
+            elif version != SCHEMA_VERSION:
                 self._give_up(f"it is of version {version}, this is {SCHEMA_VERSION}")
                 self._disconnect()
         except sqlite3.Error as error:
             self._give_up(str(error))
             self._disconnect()
 
-    def _connect(self) -> sqlite3.Connection:
+    def _connect(self, path: str) -> sqlite3.Connection:
         import sqlite3
 
-        database = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+        database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         database.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
         for pragma in (
             "locking_mode=EXCLUSIVE",  # nobody else's file; saves the shared-memory file
@@ -194,15 +206,29 @@ class SqliteState:
 
     def _create(self) -> None:
         # where nothing is mounted there is no data directory, and none is to be made
-        self._disk.list(self._directory.rpartition("/")[0] or ".")
-        self._disk.make_directory(self._directory)
-        self._database = self._connect()
+        parent = self._directory.rpartition("/")[0] or "."
+        if self._directory.rpartition("/")[2] not in self._disk.list(parent):
+            self._create_directory(parent)
+        self._database = self._connect(self._path)
         (version,) = self._database.execute("PRAGMA user_version").fetchone()
-        if version == 0:
-            self._database.executescript(
-                f"BEGIN; {_SCHEMA} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;"
-            )
+        if version == 0:  # in the place of one that was put aside
+            self._database.executescript(_MAKE)
             self._disk.sync_directory(self._directory)
+
+    def _create_directory(self, parent: str) -> None:
+        """With an empty file in it, or not at all: a directory without one tells of a loss."""
+        coming = f"{self._directory}.new"
+        self._disk.make_directory(coming)
+        for name in self._disk.list(coming):
+            self._disk.remove(f"{coming}/{name}")
+        database = self._connect(f"{coming}/{FILE}")
+        try:
+            database.executescript(_MAKE)
+        finally:
+            database.close()
+        self._disk.sync_directory(coming)
+        self._disk.rename(coming, self._directory)
+        self._disk.sync_directory(parent)
 
     def _write(self, database: sqlite3.Connection, changes: Changes) -> None:
         database.executemany(

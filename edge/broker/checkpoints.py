@@ -35,6 +35,8 @@ _log = structlog.get_logger("edge.state")
 
 # While the checkpoint cannot be written: what the log may be kept from retiring, in checkpoints' worth.
 PINNED_MAX = 4
+# A checkpoint is due when notes pin this part of a log, if not sooner.
+CHECKPOINTS_A_LOG = 8
 # Of one transaction: a few milliseconds of this thread's time.
 ROWS_MAX = 1000
 
@@ -166,7 +168,10 @@ class Checkpoints:
     @property
     def _worth(self) -> int:
         """Bytes of log after which a checkpoint is due."""
-        return min(int(self._broker.settings.checkpoint_bytes), self._journal.bytes_limit // 8)
+        return min(
+            int(self._broker.settings.checkpoint_bytes),
+            self._journal.bytes_limit // CHECKPOINTS_A_LOG,
+        )
 
     async def round(self) -> bool:
         """False where it failed: tried again when due."""

@@ -51,6 +51,81 @@ def test_what_was_saved_is_read_back(tmp_path: Path) -> None:
     assert (meta, sessions, [row.topic for row in retained]) == (META, [b"again"], ["ü/\ud7ff"])
 
 
+class Killed(BaseException):
+    """The process ends here."""
+
+
+class Mortal(SystemDisk):
+    """Ends the process at its call of that number."""
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+
+    def _live(self) -> None:
+        self.left -= 1
+        if self.left < 0:
+            raise Killed
+
+    def make_directory(self, path: str) -> None:
+        self._live()
+        super().make_directory(path)
+
+    def rename(self, old: str, new: str) -> None:
+        self._live()
+        super().rename(old, new)
+
+    def sync_directory(self, path: str) -> None:
+        self._live()
+        super().sync_directory(path)
+
+
+def test_a_kill_while_the_file_is_made_is_no_loss(tmp_path: Path) -> None:
+    """A start said that the state was lost, and looked for notes in the newest segments alone: sessions were forgotten."""
+    kills = 0
+    for call in range(20):
+        path = tmp_path / str(call)
+        path.mkdir()
+        state = SqliteState(Mortal(call), str(path / "state"))
+        assert state.is_blank
+        try:
+            state.save(ROWS)
+        except Killed:
+            kills += 1
+        state.close()
+        state = opened(path)
+        if state.is_blank:
+            assert everything(state) == (None, [], [], [])
+            state.save(ROWS)
+            state.close()
+            state = opened(path)
+        assert everything(state)[0] == META
+        assert not state.finish_reading()
+    assert kills > 3
+
+
+def test_an_empty_file_was_never_written_and_one_without_its_last_transaction_not_to_the_end(
+    tmp_path: Path,
+) -> None:
+    path = written(tmp_path)
+    path.write_bytes(b"")
+    state = opened(tmp_path)
+    assert state.is_blank
+    assert everything(state) == (None, [], [], [])
+    state.save(Changes(ROWS.sessions, []))  # of a round whose last transaction did not come
+    state.close()
+    state = opened(tmp_path)
+    assert state.is_blank
+    assert everything(state) == (None, [b"one", b"two"], [], [])
+
+
+def test_what_is_gone_or_damaged_is_not_blank(tmp_path: Path) -> None:
+    path = written(tmp_path)
+    path.write_bytes(b"no database" * 500)
+    assert not opened(tmp_path).is_blank
+    path.unlink()
+    assert not opened(tmp_path).is_blank
+
+
 def test_nothing_is_made_and_sqlite_is_not_loaded_where_there_is_nothing_to_keep(
     tmp_path: Path,
 ) -> None:
