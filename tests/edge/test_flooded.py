@@ -22,6 +22,8 @@ import pytest
 
 from . import floods
 
+pytestmark = pytest.mark.alone
+
 MEDIAN_S = 0.5
 WORST_S = 5.0
 # Idle 40 MiB; a flood may take what the limits leave it, of which these here meet two at a time.

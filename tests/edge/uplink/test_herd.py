@@ -56,6 +56,8 @@ from tests.sim.loop import LoopClock, SimulatedLoop
 
 from .river import MemoryJournal
 
+pytestmark = pytest.mark.alone
+
 R = TypeVar("R", bound=Message)
 EDGES = 1000
 SOURCE = TopicPartition("readings", 0)
