@@ -84,7 +84,8 @@ def test_families_take_turns_beginning_with_the_resolvers_first(alive: int) -> N
     async def body() -> None:
         ask = _names(six, six, six, _place("127.0.0.1", alive))
         async with asyncio.timeout(5):
-            (await reach("cloud.example", 1, ask=ask, stagger_s=3600)).close()
+            with await reach("cloud.example", 1, ask=ask, stagger_s=3600) as sock:
+                assert sock.getpeername()[1] == alive
 
     run(body())
 
