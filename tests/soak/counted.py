@@ -123,9 +123,11 @@ class Device:
         while not reading.done():
             if len(self._flying) + len(self._releasing) < self._window and not self.stopping:
                 self._packet_id = self._packet_id % 0xFFFF + 1
-                self._flying[self._packet_id] = self._account.sent
-                client.send(self._packet(self._packet_id, self._account.sent, dup=False))
+                sequence = self._account.sent
+                # counted before it is sent, which may fail: it is in flight then, and no other may have its sequence
+                self._flying[self._packet_id] = sequence
                 self._account.sent += 1
+                client.send(self._packet(self._packet_id, sequence, dup=False))
             elif self.done:
                 await client.leave()
                 return
