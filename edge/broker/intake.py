@@ -50,9 +50,10 @@ class Intake(Holding):
                     headers = marked_with_client(headers, route.topic, self.client_id, no_local)
                 offset = route.append(now_ms, route.key, payload, headers)
             except (TopicRefused, Refused, Unavailable, Closed) as error:
+                # whatever becomes of this one, those before it are in the log and may come again
+                told = self._doubt(run, told, len(acks) + early - counted) + (1 if puback else 0)
                 if isinstance(error, Violation) and not isinstance(error, TopicRefused):
                     raise
-                told = self._doubt(run, told, len(acks) + early - counted) + (1 if puback else 0)
                 counted = early
                 # everything before it keeps its place in the order of acknowledgements
                 self._hold(acks)

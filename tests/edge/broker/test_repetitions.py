@@ -97,6 +97,22 @@ def test_it_may_be_repeated_as_often_as_its_puback_is_lost(loss: str) -> None:
     assert machine.values == [b"21.5"]
 
 
+@pytest.mark.parametrize("bad", [b"a/#", b"a/\xff"])
+def test_what_came_in_one_piece_with_a_fatal_publish_is_stored_once(bad: bytes) -> None:
+    """The first is in the log, unanswered, when the second ends the connection."""
+    machine = Machine()
+    peer, _ = connect(machine)
+    good = b"\x32\x0a\x00\x01t\x00\x01\x0021.5"
+    wrong = b"\x32" + bytes((7 + len(bad),)) + b"\x00" + bytes((len(bad),)) + bad + b"\x00\x02\x0021"
+    peer.client.data_received(good + wrong)
+    machine.sync()
+    assert not peer.client.is_open
+    back, _ = connect(machine)
+    back.send(again())
+    machine.sync()
+    assert machine.values == [b"21.5"]
+
+
 def test_a_publish_that_never_reached_the_disk_is_stored_when_it_comes_again() -> None:
     machine = Machine()
     peer, _ = connect(machine)
