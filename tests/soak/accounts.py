@@ -62,6 +62,7 @@ def balance(river: River, accounts: Sequence[Account]) -> Balance:
         for row in river.query(_SEQUENCES)
     }
     complete, said = river.verify()
+    said = said.replace(river.lake, "LAKE")  # a page is no place for this machine's paths
     wrong = [] if complete else ["headwater verify finds the lake incomplete"]
     lost = _declared_lost(river)
     missing_of_dropping = 0

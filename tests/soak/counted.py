@@ -173,6 +173,10 @@ class Device:
     def _acknowledged(self, client: Client, packet: Acknowledgement) -> None:
         # PUBCOMP 0x92 after a cut: the PUBREL had arrived, and its first PUBCOMP had not
         if packet.reason >= 0x80 and packet.kind is not PacketType.PUBCOMP:
+            # its identifier is free and it may not come again as the same packet: not promised, and not there
+            refused = self._flying.pop(packet.packet_id, None)
+            if refused is not None:
+                self._account.doubts.append(refused)
             raise Gone(f"{self._name} was answered {packet}")
         if packet.kind is PacketType.PUBACK:
             self._flying.pop(packet.packet_id)
