@@ -103,7 +103,9 @@ def test_what_came_in_one_piece_with_a_fatal_publish_is_stored_once(bad: bytes) 
     machine = Machine()
     peer, _ = connect(machine)
     good = b"\x32\x0a\x00\x01t\x00\x01\x0021.5"
-    wrong = b"\x32" + bytes((7 + len(bad),)) + b"\x00" + bytes((len(bad),)) + bad + b"\x00\x02\x0021"
+    wrong = (
+        b"\x32" + bytes((7 + len(bad),)) + b"\x00" + bytes((len(bad),)) + bad + b"\x00\x02\x0021"
+    )
     peer.client.data_received(good + wrong)
     machine.sync()
     assert not peer.client.is_open
