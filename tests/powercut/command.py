@@ -13,14 +13,12 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import SimpleQueue
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
-from . import headwater_edge, kernel, peers, progress, publishers, recording
+from . import headwater_edge, kernel, peers, progress, publishers, recording, workers
 from .crashes import Model, Record
 from .defects import DEFECTS
 from .headwater_edge import SCENARIOS, Scenario
@@ -28,6 +26,7 @@ from .publishers import Message
 from .recording import Blow, Recording
 from .replay import Result, replay
 from .report import PeerRun, Run, Twin, accusation, page, with_peers, with_twins
+from .workers import Task
 
 REPOSITORY = Path(__file__).parents[2]
 PAGE = REPOSITORY / "docs" / "durability.md"
@@ -39,7 +38,7 @@ TWIN_ACCUSATIONS = 10
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """0: no violations. 1: violations, printed. 2: this machine cannot run it."""
+    """0: no violations. 1: violations, or what could not be tried; printed. 2: this machine cannot run it."""
     options = _parser().parse_args(arguments)
     absent = kernel.missing()
     if absent is not None:
@@ -49,8 +48,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # so that SIGTERM too unwinds what is mounted and removes what was written
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     work = _work(options)
-    with progress.shown(_planned(work, options), options.jobs) as told:
-        done = _all(work, options, told)
+    with workers.scratch(recording.shared_memory()) as scratch:
+        options.scratch = scratch
+        done = _all(work, options)
+    for name in done.failed:
+        print(f"not done: {name}; nothing was written")
+    if done.failed:
+        return 1
     runs = [run for found in done.runs for run in found]
     if not options.no_page:
         _write(runs, done, options)
@@ -72,6 +76,7 @@ class _Done(NamedTuple):
     runs: list[list[Run]]
     twins: list[Twin]
     peers: list[PeerRun]
+    failed: list[str]
 
 
 def _work(options: argparse.Namespace) -> _Work:
@@ -87,26 +92,31 @@ def _work(options: argparse.Namespace) -> _Work:
     return _Work(scenarios, twins, peers.present() if with_peers else [])
 
 
-def _all(work: _Work, options: argparse.Namespace, told: SimpleQueue[progress.Step]) -> _Done:
+def _all(work: _Work, options: argparse.Namespace) -> _Done:
     share = options.states // max(1, len(work.scenarios))
-    pool = ProcessPoolExecutor(options.jobs, initializer=progress.attach, initargs=(told,))
-    try:
-        # those with clients that come back take longest
-        order = sorted(work.scenarios, key=lambda each: each.clients is None)
-        tried = {each.name: pool.submit(_tried, each, options, share) for each in order}
-        twins = [pool.submit(_twin, name, options) for name in work.twins]
-        measured = [pool.submit(_measured, index, options) for index in range(len(work.peers))]
-        return _Done(
-            [tried[each.name].result() for each in work.scenarios],
-            [each.result() for each in twins],
-            [each.result() for each in measured],
-        )
-    except BaseException:
-        for process in (pool._processes or {}).values():
-            process.terminate()  # it unwinds what is mounted
-        raise
-    finally:
-        pool.shutdown(cancel_futures=True)
+
+    def scenario(each: Scenario) -> Task[list[Run]]:
+        return Task(each.name, lambda: _tried(each, options, share))
+
+    def twin(name: str) -> Task[Twin]:
+        return Task(f"twin {name}", lambda: _twin(name, options))
+
+    def peer(each: peers.Peer) -> Task[PeerRun]:
+        return Task(f"{each.name}, {each.setting}", lambda: _measured(each, options))
+
+    tried = {each.name: scenario(each) for each in work.scenarios}
+    twins = [twin(name) for name in work.twins]
+    measured = [peer(each) for each in work.peers]
+    # those with clients that come back take longest
+    order = sorted(work.scenarios, key=lambda each: each.clients is None)
+    tasks: list[Task[Any]] = [*(tried[each.name] for each in order), *twins, *measured]
+    workers.run(tasks, options.jobs, _planned(work, options))
+    return _Done(
+        [each.result for each in tried.values() if each.results],
+        [each.result for each in twins if each.results],
+        [each.result for each in measured if each.results],
+        [f"{each.name}: {each.failure.partition(chr(10))[0]}" for each in tasks if each.failure],
+    )
 
 
 def _planned(work: _Work, options: argparse.Namespace) -> dict[str, int]:
@@ -154,7 +164,7 @@ def _write(runs: Sequence[Run], done: _Done, options: argparse.Namespace) -> Non
 def _tried(scenario: Scenario, options: argparse.Namespace, states: int) -> list[Run]:
     """One scenario, recorded and replayed, and its second lives. In a process of its own, where there are `--jobs`."""
     runs = []
-    with tempfile.TemporaryDirectory(dir=recording.shared_memory(), prefix="powercut-") as scratch:
+    with tempfile.TemporaryDirectory(dir=options.scratch) as scratch:
         folder = Path(scratch, scenario.name)
         if options.replay is not None:
             shutil.copytree(options.replay, folder)
@@ -210,7 +220,7 @@ def _record(
 ) -> None:
     """A first life with kills; or, on a medium that a power cut left, a second one."""
     messages = int(options.messages * scenario.share)
-    with progress.step(progress.RECORDING):
+    with progress.step(progress.RECORDING, f"the recording of {scenario.name}"):
         recording.make(
             folder,
             functools.partial(headwater_edge.edge, scenario, defect=options.defect),
@@ -301,10 +311,10 @@ def _count(run: Run, made: Recording, folder: Path) -> None:
     run.gaps += log.count("records lost and declared")
 
 
-def _measured(index: int, options: argparse.Namespace) -> PeerRun:
-    with tempfile.TemporaryDirectory(dir=recording.shared_memory(), prefix="powercut-") as scratch:
+def _measured(peer: peers.Peer, options: argparse.Namespace) -> PeerRun:
+    with tempfile.TemporaryDirectory(dir=options.scratch) as scratch:
         run = peers.measure(
-            peers.present()[index],
+            peer,
             Path(scratch),
             states=options.peer_states,
             messages=options.peer_messages,
@@ -330,9 +340,7 @@ def _twin(name: str, options: argparse.Namespace) -> Twin:
     own.defect, own.messages, own.states = name, TWIN_MESSAGES, options.twin_states
     own.resume_every = own.daemon_every = 1
     for _ in range(TWIN_RECORDINGS):
-        with tempfile.TemporaryDirectory(
-            dir=recording.shared_memory(), prefix="powercut-"
-        ) as scratch:
+        with tempfile.TemporaryDirectory(dir=options.scratch) as scratch:
             _record(scenario, Path(scratch), own)
             run = _run(
                 *(scenario, Path(scratch), own, options.twin_states),

@@ -30,6 +30,8 @@ from .story import Story
 IMAGE_BYTES = 32 << 20
 GROUP_BLOCKS = 4096
 READY_SECONDS = 60.0
+# mkfs, debugfs and e2fsck, of 32 MiB in memory
+TOOL_SECONDS = 60.0
 # nothing here outlives the test run, even one that is killed
 WITH_US = ("setpriv", "--pdeathsig", "KILL")
 
@@ -142,6 +144,7 @@ def make_image(path: Path) -> None:
             *("-g", str(GROUP_BLOCKS), "-E", "lazy_itable_init=0,lazy_journal_init=0", str(path)),
         ],
         check=True,
+        timeout=TOOL_SECONDS,
     )
 
 
@@ -212,7 +215,9 @@ def plain(topics: Sequence[str], pace: Pace = Pace()) -> Crowd:  # noqa: B008
 def _whole_blocks(image: Path) -> frozenset[int]:
     """The blocks of ext4's journal (inode 8), and the superblock's."""
     command = [_sbin("debugfs"), "-R", "blocks <8>", str(image)]
-    listed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    listed = subprocess.run(
+        command, check=True, capture_output=True, text=True, timeout=TOOL_SECONDS
+    ).stdout
     journal = {int(block) for block in listed.split()}
     assert journal, "ext4 was made with a journal"
     return frozenset(journal | {0})
@@ -228,7 +233,9 @@ def check_file_system(image: Path) -> bool:
     """e2fsck as a boot would run it, from the backup superblock if it must; False where it cannot repair."""
     backup = ("-b", str(GROUP_BLOCKS), "-B", "4096")
     return any(
-        subprocess.run([_sbin("e2fsck"), "-fy", *which, str(image)], capture_output=True).returncode
+        subprocess.run(
+            [_sbin("e2fsck"), "-fy", *which, str(image)], capture_output=True, timeout=TOOL_SECONDS
+        ).returncode
         < 4
         for which in ((), backup)
     )

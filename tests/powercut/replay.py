@@ -29,6 +29,8 @@ from .recording import Recording, Subject, check_file_system
 from .resuming import World
 from .view import PROBE
 
+VERIFY_SECONDS = 120.0
+
 
 class Unmountable(Exception):
     """ext4 refuses the image and e2fsck cannot repair it."""
@@ -65,6 +67,7 @@ class Medium:
     @contextmanager
     def _mount(self) -> Iterator[Path]:
         with ExitStack() as stack:
+            progress.awaiting("the mount")
             try:
                 stack.enter_context(kernel.mounted(self._image, self._place))
             except OSError as error:
@@ -72,7 +75,9 @@ class Medium:
                     raise Unmountable(str(error)) from error
                 self.repaired += 1
                 stack.enter_context(kernel.mounted(self._image, self._place))
+            progress.awaiting("")
             yield self._place
+            progress.awaiting("the unmount")
 
 
 @dataclass
@@ -122,7 +127,9 @@ def replay(
     result = trial.result
     for index, state in enumerate(states):
         with_daemon = daemon_every > 0 and index % daemon_every == daemon_every - 1
-        with progress.step(progress.START if with_daemon else progress.STATE):
+        kind = progress.START if with_daemon else progress.STATE
+        name = f"state {index + 1} of {len(states)} of {recording.name}, {state}"
+        with progress.step(kind, name):
             broken = _broken(trial, medium, state, with_daemon=with_daemon)
         result.states += 1
         result.models[state.model] += 1
@@ -237,7 +244,7 @@ def _by_daemon(mount: Path, subject: Subject) -> list[str]:
         subject.daemon.close()
     broken = [f"the daemon stopped with {status}"] if status else []
     command = headwater_command("log", "verify", str(headwater_edge.data_directory(mount)))
-    verified = subprocess.run(command, capture_output=True, text=True)
+    verified = subprocess.run(command, capture_output=True, text=True, timeout=VERIFY_SECONDS)
     if verified.returncode:
         broken.append(f"log verify: {verified.stdout}{verified.stderr}")
     return broken
