@@ -13,7 +13,7 @@ commit comes next; where none comes for `evidence_quiet`, one is made for it, so
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from ...core.record import TopicPartition
@@ -41,6 +41,7 @@ class Book:
         "_identifiers",
         "_journal",
         "_moments",
+        "_monotonic",
         "_next_number",
         "_numbered",
         "_publishing",
@@ -59,8 +60,10 @@ class Book:
         committer: Committer,
         moments: Moments,
         *,
+        monotonic: Callable[[], float],
         evidence_quiet_s: float,
     ) -> None:
+        self._monotonic = monotonic
         self._evidence_quiet_s = evidence_quiet_s
         self._journal = journal
         self._committer = committer
@@ -102,7 +105,7 @@ class Book:
     def _attach(self, session: Session) -> None:
         if session.doubts is None:
             session.doubts = Doubts(session.receive_maximum)
-        session.doubts.carry(self._journal.open_commit)
+        session.doubts.carry(self._journal.open_commit, self._monotonic())
 
     def subscribed(self, session: Session, made: Iterable[tuple[SubscriptionOptions, int]]) -> int:
         """`made`: (options, subscription identifier or 0)."""
@@ -202,7 +205,7 @@ class Book:
             doubts = session.doubts
             if doubts is None or not session.number:
                 continue
-            packed = doubts.seal(commit)
+            packed = doubts.seal(commit, self._monotonic())
             if packed and session.link is not None and (end := session.link.spoken()) is not None:
                 doubts.written(
                     commit, end
@@ -257,7 +260,7 @@ class Book:
             self._uncertain.discard(session)
             return
         position = None if link is None else link.delivered()
-        if position is not None and doubts.arrived(position):
+        if position is not None and doubts.arrived(position, self._monotonic()):
             self._unsaid.add(session)
             if not doubts.open:
                 self._uncertain.discard(session)
@@ -269,9 +272,9 @@ class Book:
             return
         if doubts.open or doubts.carries:
             position = peer.delivered()
-            if position is not None and doubts.arrived(position):
+            if position is not None and doubts.arrived(position, self._monotonic()):
                 self._unsaid.add(session)
-        doubts.carry(self._journal.open_commit)
+        doubts.carry(self._journal.open_commit, self._monotonic())
         self._uncertain.discard(session)
 
     # --- the checkpoint ----------------------------------------------------------------------------------------

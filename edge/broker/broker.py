@@ -101,6 +101,7 @@ class Broker(Rounds):
             journal,
             committer,
             self.moments,
+            monotonic=clock.monotonic,
             evidence_quiet_s=float(settings.evidence_quiet),
         )
         self.departures.book = self.book

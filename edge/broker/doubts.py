@@ -14,7 +14,9 @@ look alike; what separates them is whether our PUBACK arrived. So only what is *
 
 TCP's word is not the client's: a proxy may have swallowed the PUBACK, or the client went without reading it. So it is asked
 only where it is needed against swallowing, that is of a session that *stutters*: whose last publish under a low identifier
-had the content of the one before it. Of all others the last `LATEST` publishes stay in doubt whatever TCP says.
+had the content of the one before it. Of all others the last `LATEST` publishes stay in doubt whatever TCP says, and the
+last `entries_max`, which is all that a client may have unacknowledged, for `UNREAD_S`: a burst whose client ended before
+it read any of its PUBACKs. Keeping so many for longer would only make each checkpoint larger.
 
 What cannot be told apart, and what is then done: docs/adr/0006-durable-sessions.md.
 
@@ -38,8 +40,10 @@ Fresh = tuple[bytes, bytes, int, bool]
 """Just appended: topic, content, packet identifier, first time."""
 
 ENTRY_BYTES = 10
-# More than clients have in flight; ten bytes each.
+# More than most clients have in flight; ten bytes each.
 LATEST = 200
+# Whoever has not read for so long what its kernel has is not going to; seconds.
+UNREAD_S = 20.0
 # Clients that take the lowest free identifier stay below; those that count upwards never meet an old one in time.
 LOW_IDENTIFIER_MAX = 32
 _HASH_BYTES = 8
@@ -47,12 +51,14 @@ _NONE: AbstractSet[tuple[int, int]] = frozenset()
 
 
 class _Stored:
-    """What one commit stored. `position`: of the connection's bytes, after its last PUBACK; None: not written yet."""
+    """What one commit stored. `position`: of the connection's bytes, after its last PUBACK; None: not written yet.
+    `sealed_at`: seconds, monotonic."""
 
-    __slots__ = ("commit", "first_time", "packed", "position")
+    __slots__ = ("commit", "first_time", "packed", "position", "sealed_at")
 
-    def __init__(self, commit: int, packed: bytes = b"") -> None:
+    def __init__(self, commit: int, packed: bytes = b"", sealed_at: float = float("-inf")) -> None:
         self.commit = commit
+        self.sealed_at = sealed_at
         self.packed = packed
         self.position: int | None = None
         self.first_time = False  # holds a publish without DUP
@@ -142,14 +148,14 @@ class Doubts:
 
     # --- commits -----------------------------------------------------------------------------------------------
 
-    def seal(self, commit: int) -> bytes:
-        """What `commit` stored, packed; empty where it stored nothing of this session."""
+    def seal(self, commit: int, now: float) -> bytes:
+        """What `commit` stored, packed; empty where it stored nothing of this session. `now`: seconds, monotonic."""
         fresh = self.fresh
         stored = self._stored[-1] if self._stored else None
         if stored is None or stored.commit != commit:
             if not fresh:
                 return b""
-            stored = _Stored(commit)
+            stored = _Stored(commit, sealed_at=now)
             self._stored.append(stored)
         if fresh:
             self.fresh = []
@@ -185,7 +191,7 @@ class Doubts:
             if stored.commit <= commit:
                 stored.position = position
 
-    def arrived(self, position: int) -> bool:
+    def arrived(self, position: int, now: float) -> bool:
         """The peer's TCP has the first `position` bytes; whether that settled anything."""
         settled = False
         if self._stutters and (self._answered or self._carried):
@@ -199,7 +205,7 @@ class Doubts:
                 continue
             if stored.position is None or stored.position > position:
                 break
-            if not self._stutters and left < LATEST:
+            if not self._stutters and (left < LATEST or now - stored.sealed_at < UNREAD_S):
                 break
             moved_on = moved_on or stored.first_time
             reached = index + 1
@@ -230,12 +236,12 @@ class Doubts:
 
     # --- between connections -----------------------------------------------------------------------------------
 
-    def carry(self, commit: int) -> None:
+    def carry(self, commit: int, now: float) -> None:
         """A connection of this session ended, or begins: what is in doubt now is compared from now on.
 
         `commit`: the open one, to which what was appended last belongs.
         """
-        self.seal(commit)
+        self.seal(commit, now)
         self._answered.clear()
         self._carried = {
             packet_id: (digest, stored.commit)
@@ -256,7 +262,7 @@ class Doubts:
             for packet_id, digest in _entries(packed):
                 if packet_id <= LOW_IDENTIFIER_MAX:
                     self._look_for_stutter(packet_id, digest)
-        self.carry(0)
+        self.carry(0, 0.0)
 
 
 def _entries(packed: bytes) -> Iterator[tuple[int, bytes]]:

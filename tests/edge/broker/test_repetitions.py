@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pytest
 
+from headwater.edge.broker.doubts import LATEST
 from headwater.edge.broker.peer import Peer as BrokerPeer
 from headwater.edge.mqtt.packets import Acknowledgement, PacketType, Publish, Version
 from headwater.edge.mqtt.properties import Properties
@@ -194,15 +195,16 @@ def test_what_follows_a_repetition_is_settled_when_its_own_puback_arrived() -> N
 
 
 @pytest.mark.parametrize("loss", ["connection", "power"])
-@pytest.mark.parametrize("count", [1, 150])
+@pytest.mark.parametrize("count", [1, 150, 900])
 def test_what_tcp_had_and_the_client_never_read_is_stored_once(loss: str, count: int) -> None:
     """A proxy swallowed the PUBACKs, or the client went without reading them: TCP's word is not the client's."""
     machine = Machine()
     peer, wire = connect(machine)
     for number in range(1, count + 1):
         peer.publish("t", b"reading %d" % number, id=number)
-        machine.sync()
-        wire.deliver()
+        if number % 50 == 0 or number == count:
+            machine.sync()
+            wire.deliver()
     machine.wait(5)
     machine.sync()
     if loss == "connection":
@@ -338,6 +340,22 @@ def test_without_dup_and_without_a_resumed_session_everything_is_new() -> None:
     clean.send(again())
     machine.sync()
     assert len(machine.values) == 4
+
+
+def test_of_a_burst_that_was_surely_read_only_the_latest_are_kept() -> None:
+    machine = Machine()
+    peer, wire = connect(machine)
+    for number in range(900):
+        peer.publish("t", b"%d" % number, id=number + 1)
+        if number % 50 == 49:
+            machine.sync()
+            wire.deliver()
+    doubts = machine.broker.sessions["c"].doubts
+    assert doubts is not None
+    machine.wait(10)
+    assert sum(len(packed) for _, packed in doubts.state()) == 9000
+    machine.wait(15)
+    assert sum(len(packed) for _, packed in doubts.state()) <= (LATEST + 50) * 10
 
 
 def test_doubts_are_bounded_by_the_receive_maximum() -> None:
