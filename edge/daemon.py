@@ -16,6 +16,7 @@ import random
 import re
 import signal
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, NamedTuple
@@ -374,20 +375,22 @@ async def _until_stopped(edge: Edge, stopping: asyncio.Event) -> None:
         stopped.cancel()
 
 
+def _hears_signals() -> bool:
+    """Elsewhere than in the main thread (tests) there are none to handle."""
+    return threading.current_thread() is threading.main_thread()
+
+
 def _on_hangup(reload: Callable[[], None]) -> None:
-    with contextlib.suppress(ValueError, RuntimeError, NotImplementedError):
+    if _hears_signals():
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
 
 
 @contextlib.contextmanager
 def _signals(stopping: asyncio.Event) -> Iterator[None]:
     loop = asyncio.get_running_loop()
-    handled = []
-    for number in (signal.SIGTERM, signal.SIGINT):
-        # elsewhere than in the main thread (tests) there are no signals to handle
-        with contextlib.suppress(ValueError, RuntimeError, NotImplementedError):
-            loop.add_signal_handler(number, stopping.set)
-            handled.append(number)
+    handled = (signal.SIGTERM, signal.SIGINT) if _hears_signals() else ()
+    for number in handled:
+        loop.add_signal_handler(number, stopping.set)
     try:
         yield
     finally:

@@ -17,7 +17,7 @@ from .journal import Journal, PartitionWriter
 from .plain import Way
 from .stored import marked_with_qos
 
-# One route is about 350 bytes with its topic: 2 x 8,192 of them 6 MiB, and enough for a large site.
+# One route is about 300 bytes with its topic: 2 x 8,192 of them 5 MiB, and enough for a large site.
 ROUTES_MAX = 8192
 # Where keys depend on the client, each connection has its own: a device has a handful of topics.
 CLIENT_ROUTES_MAX = 32
