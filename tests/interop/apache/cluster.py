@@ -27,12 +27,17 @@ class Cluster:
         return self.tools.run(tool, *self._addressed(tool, arguments), stdin=stdin)
 
     def make_topic(self, partitions: int = 1, *configs: str) -> str:
-        """A new topic's name; the cluster is shared."""
+        """A new topic's name, once each partition has its leader; the cluster is shared.
+
+        A producer that comes before that may be stuck: its first batch is refused, its second taken, and the first is out of
+        order for ever (Apache Kafka takes any sequence number from a producer that it does not know).
+        """
         name = f"t-{uuid.uuid4().hex[:8]}"
         settings = [word for config in configs for word in ("--config", config)]
         self(
             "kafka-topics", "--create", "--topic", name, "--partitions", str(partitions), *settings
         )
+        self.offsets(name, "-1")
         return name
 
     def produce(self, topic: str, lines: list[str], *arguments: str) -> None:

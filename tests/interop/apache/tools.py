@@ -6,7 +6,10 @@ They are the Java client with its defaults: an idempotent producer, a consumer w
 from __future__ import annotations
 
 import json
+import select
+import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,6 +38,11 @@ MAIN = {
 }
 
 
+# below the time that a test has
+ANSWER_S = 90.0
+STACKS_S = 1.0
+
+
 class Done(NamedTuple):
     status: int
     out: str
@@ -45,18 +53,35 @@ class Done(NamedTuple):
         return self.out.splitlines()
 
 
+class ToolHung(Exception):
+    """A tool gave no answer; with the stacks of its threads."""
+
+
 class Tools:
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self._process = process
+    def __init__(self, log: Path) -> None:
+        self._log = log
+        self._process = _jvm(log)
 
     def run(self, tool: str, *arguments: str, stdin: str = "") -> Done:
-        """Whatever its exit status."""
+        """Whatever its exit status. Raises ToolHung; the next runs in a new JVM."""
         command = {"main": MAIN[tool], "arguments": arguments, "input": stdin}
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(command) + "\n")
-        self._process.stdin.flush()
-        return Done(**json.loads(self._process.stdout.readline()))
+        process = self._process
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(json.dumps(command) + "\n")
+        process.stdin.flush()
+        if not select.select([process.stdout], [], [], ANSWER_S)[0]:
+            process.send_signal(signal.SIGQUIT)  # which writes the stacks to its standard output
+            time.sleep(STACKS_S)
+            self.close()
+            stacks = process.stdout.read()
+            self._process = _jvm(self._log)
+            raise ToolHung(f"{tool} {arguments}: no answer in {ANSWER_S} s\n{stacks}")
+        return Done(**json.loads(process.stdout.readline()))
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait()
 
     def __call__(self, tool: str, *arguments: str, stdin: str = "") -> Done:
         """Where the tool is to succeed."""
@@ -65,21 +90,23 @@ class Tools:
         return done
 
 
-@contextmanager
-def toolbox(log: Path) -> Iterator[Tools]:
-    java = require()
-    with (
-        log.open("ab") as errors,
-        subprocess.Popen(
-            # few compiler threads: the machine's cores are the brokers' too
-            [java, "-Xmx256m", "-XX:TieredStopAtLevel=1", "-cp", f"{JARS}/*", str(SOURCE)],
+def _jvm(log: Path) -> subprocess.Popen[str]:
+    # few compiler threads: the machine's cores are the brokers' too
+    options = ("-Xmx256m", "-XX:TieredStopAtLevel=1", "-cp", f"{JARS}/*")
+    with log.open("ab") as errors:
+        return subprocess.Popen(
+            [require(), *options, str(SOURCE)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
-        ) as process,
-    ):
-        try:
-            yield Tools(process)
-        finally:
-            process.kill()
+        )
+
+
+@contextmanager
+def toolbox(log: Path) -> Iterator[Tools]:
+    tools = Tools(log)
+    try:
+        yield tools
+    finally:
+        tools.close()
