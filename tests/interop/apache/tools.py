@@ -73,15 +73,16 @@ class Tools:
         if not select.select([process.stdout], [], [], ANSWER_S)[0]:
             process.send_signal(signal.SIGQUIT)  # which writes the stacks to its standard output
             time.sleep(STACKS_S)
-            self.close()
+            process.kill()
             stacks = process.stdout.read()
+            self.close()
             self._process = _jvm(self._log)
             raise ToolHung(f"{tool} {arguments}: no answer in {ANSWER_S} s\n{stacks}")
         return Done(**json.loads(process.stdout.readline()))
 
     def close(self) -> None:
         self._process.kill()
-        self._process.wait()
+        self._process.communicate()
 
     def __call__(self, tool: str, *arguments: str, stdin: str = "") -> Done:
         """Where the tool is to succeed."""
