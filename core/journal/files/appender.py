@@ -37,8 +37,9 @@ from .frames import (
 from .holes import Range, united
 from .index import Footer, SegmentMap, decode_footer, encode_footer, footer_bytes_max, place_footer
 from .reservations import NOTE_RESERVED, Reservations, encode_reservations
+from .segment import OpenSegment
 from .settings import BLOCK_BYTES, FileJournalSettings
-from .shelf import OpenSegment, Shelf, quarantine
+from .shelf import Shelf, quarantine
 from .state import State, store_state
 
 
@@ -80,6 +81,8 @@ class Counters:
         self.segments_sealed = 0
         self.segments_recycled = 0
         self.segments_abandoned = 0
+        self.segments_compacted = 0
+        self.compacted_bytes = 0
         self.write_failures = 0
 
 
@@ -118,6 +121,7 @@ class Appender:
         self._names_bytes = 0
         self._previous = (0, 0)  # sequence and end of the segment before the open one
         self.doomed: list[int] = []  # retired, but their files could not be renamed or removed yet
+        self.covered: list[int] = []  # replaced by a compacted one; no state says so yet
 
     # writing
 
@@ -393,11 +397,18 @@ class Appender:
         store_state(self._disk, self.directory, state)
         self.state = state
 
+    def make_covered_durable(self) -> list[int]:
+        """The segments that compacted ones stand for, once it is certain that these have their names. Raises Unavailable."""
+        if self.covered:
+            self._disk.sync_directory(self.directory)
+        return list(self.covered)
+
     def retire(self, sequences: list[int]) -> None:
         """The state that says so is durable: give the files back. What fails is tried again next time."""
         for sequence in sequences:
             self.shelf.take_off(sequence)
             self.doomed.append(sequence)
+        self.covered = [s for s in self.covered if s not in self.doomed]
         remaining: list[int] = []
         emptied: list[str] = []
         for sequence in self.doomed:

@@ -20,10 +20,13 @@ from ...record import TopicPartition
 from .settings import BLOCK_BYTES
 
 SEGMENT_MAGIC = b"HWSEGMT1"
+COMPACTED_MAGIC = b"HWSEGMT2"
 FRAME_MAGIC = b"HWF1"
 
 # magic, crc, salt, log id, sequence, segment bytes, previous sequence, previous end, created (wall ms)
 _SEGMENT_HEADER = struct.Struct("<8sII8sQQQQq")
+# of a compacted segment two more: first sequence covered, data end
+_COMPACTED_HEADER = struct.Struct("<8sII8sQQQQqQQ")
 _SEGMENT_SUMMED_FROM = 12
 # magic, header crc, salt, body crc, body length, position, entries, flags, sequence, commit, wall ms
 _FRAME_HEADER = struct.Struct("<4sIIIIIIIQQq")
@@ -37,10 +40,13 @@ _BATCH = 1
 _NOTE = 2
 # Set on the last frame of a commit that needed several; a commit without it was never acknowledged as a whole.
 LAST_OF_COMMIT = 1
+# Set on each frame of a compacted segment, so that it is known for one when its header is damaged.
+COMPACTED = 2
 
 
 class SegmentHeader(NamedTuple):
-    """What the first block says. `previous_end` seals the segment before: bytes there and beyond are void."""
+    """What the first block says. `previous_end` seals the segment before: bytes there and beyond are void, unless that one
+    was compacted since. A compacted one (`first_covered` and `data_end` given) stands for all from `first_covered` on."""
 
     log_id: bytes
     sequence: int
@@ -49,6 +55,8 @@ class SegmentHeader(NamedTuple):
     previous_sequence: int
     previous_end: int
     created_ms: int
+    first_covered: int | None = None
+    data_end: int = 0
 
 
 class FrameHeader(NamedTuple):
@@ -89,13 +97,15 @@ def padded(length: int) -> int:
 
 
 def encode_segment_header(header: SegmentHeader) -> bytes:
-    fields = _SEGMENT_HEADER.pack(SEGMENT_MAGIC, 0, *_header_order(header))
-    crc = zlib.crc32(fields[_SEGMENT_SUMMED_FROM:])
-    packed = _SEGMENT_HEADER.pack(SEGMENT_MAGIC, crc, *_header_order(header))
-    return packed.ljust(BLOCK_BYTES, b"\0")
+    form, magic, fields = _SEGMENT_HEADER, SEGMENT_MAGIC, _header_order(header)
+    if header.first_covered is not None:
+        form, magic = _COMPACTED_HEADER, COMPACTED_MAGIC
+        fields += (header.first_covered, header.data_end)
+    crc = zlib.crc32(form.pack(magic, 0, *fields)[_SEGMENT_SUMMED_FROM:])
+    return form.pack(magic, crc, *fields).ljust(BLOCK_BYTES, b"\0")
 
 
-def _header_order(header: SegmentHeader) -> tuple[int, bytes, int, int, int, int, int]:
+def _header_order(header: SegmentHeader) -> tuple[int | bytes, ...]:
     return (
         header.salt,
         header.log_id,
@@ -109,16 +119,15 @@ def _header_order(header: SegmentHeader) -> tuple[int, bytes, int, int, int, int
 
 def decode_segment_header(block: bytes) -> SegmentHeader:
     """Raises Corrupt."""
-    if len(block) < _SEGMENT_HEADER.size:
+    form = _COMPACTED_HEADER if block[:8] == COMPACTED_MAGIC else _SEGMENT_HEADER
+    if len(block) < form.size:
         raise Corrupt(f"segment header cut short at {len(block)} bytes")
-    magic, crc, salt, log_id, sequence, size, previous, previous_end, created = (
-        _SEGMENT_HEADER.unpack_from(block)
-    )
-    if magic != SEGMENT_MAGIC:
+    magic, crc, salt, log_id, sequence, *rest = form.unpack_from(block)
+    if magic not in {SEGMENT_MAGIC, COMPACTED_MAGIC}:
         raise Corrupt(f"segment header begins with {magic!r}")
-    if zlib.crc32(block[_SEGMENT_SUMMED_FROM : _SEGMENT_HEADER.size]) != crc:
+    if zlib.crc32(block[_SEGMENT_SUMMED_FROM : form.size]) != crc:
         raise Corrupt("segment header checksum is wrong")
-    return SegmentHeader(log_id, sequence, salt, size, previous, previous_end, created)
+    return SegmentHeader(log_id, sequence, salt, *rest)
 
 
 def batch_entry(partition: TopicPartition, batch: bytes) -> bytes:
@@ -140,9 +149,10 @@ def encode_frame(
     commit: int,
     wall_ms: int,
     last: bool,
+    compacted: bool = False,
 ) -> bytes:
     """The padded bytes for `position` of segment `sequence`."""
-    flags = LAST_OF_COMMIT if last else 0
+    flags = (LAST_OF_COMMIT if last else 0) | (COMPACTED if compacted else 0)
     fields = (salt, zlib.crc32(body, salt), len(body), position, entries, flags, sequence, commit)
     packed = _FRAME_HEADER.pack(FRAME_MAGIC, 0, *fields, wall_ms)
     crc = zlib.crc32(packed[_FRAME_SUMMED_FROM:], salt)

@@ -20,8 +20,9 @@ from ...disk import Disk
 from ...errors import HeadwaterError
 from ...record import TopicPartition
 from . import names
+from .segment import load_footer, open_segment
 from .settings import FileJournalSettings
-from .shelf import SegmentLost, Shelf, add_to_tables, load_footer, open_segment
+from .shelf import SegmentLost, Shelf, add_to_tables
 
 # The smallest record of a batch: length, attributes, two deltas, null key, null value, no headers.
 RECORD_BYTES_MIN = 7

@@ -22,8 +22,8 @@ from .holes import absent_at_start, holes_in, named_before
 from .index import Footer
 from .reservations import Reservations, Reserved, reserved_in
 from .scan import Stretch, read_through, walk
+from .segment import OpenSegment, load_footer, open_segment
 from .settings import BLOCK_BYTES
-from .shelf import OpenSegment, load_footer, open_segment
 from .state import State, load_state
 
 # Of a key or value: a line or two of a terminal tells what it is.

@@ -31,8 +31,9 @@ from .frames import Note
 from .noted import notes_since
 from .opencommit import RECORD_OVERHEAD
 from .recovery import Recovery, RecoveryReport
+from .segment import OpenSegment
 from .settings import FileJournalSettings
-from .shelf import Loss, OpenSegment, SegmentLost, Shelf
+from .shelf import Loss, SegmentLost, Shelf
 from .volatile import VolatileWriter, make_writer
 from .writing import Commit, Intake, PartitionWriter, seal_into
 
@@ -301,7 +302,7 @@ class FileJournal(JournalReader):
     @property
     def used_bytes(self) -> int:
         segments = len(self.shelf.sequences) + 1 + self.settings.spares
-        return segments * int(self.settings.segment_bytes)
+        return segments * int(self.settings.segment_bytes) - self.shelf.spared_bytes
 
     @property
     def crowded(self) -> bool:
@@ -424,7 +425,7 @@ class FileJournal(JournalReader):
         total = 0
         index = bisect_left(self.shelf.sequences, position.segment)
         while (segment := self._at(index)) is not None and segment.sequence <= durable.segment:
-            byte = position.byte if segment.sequence == position.segment else 0
+            byte = segment.byte_from(position)
             batches = self.shelf.batches(segment.sequence)
             for batch in range(bisect_left(batches.position, byte), len(batches)):
                 place, size = batches.position[batch], batches.length[batch]
@@ -432,7 +433,7 @@ class FileJournal(JournalReader):
                     break
                 if found and total + size > bytes_max:
                     return found, position
-                position = Position(segment.sequence, place + size)
+                position = segment.place(place + size)
                 partition = batches.partitions[batches.row[batch]]
                 writer = self._writers.get(partition)
                 if batch in batches.bad or (writer and batches.next[batch] <= writer.start):
@@ -459,7 +460,7 @@ class FileJournal(JournalReader):
                     while (segment := self._at(index)) is not None:
                         batches = self.shelf.batches(segment.sequence)
                         for batch in batches.indexes_from(partition, offset):
-                            return Position(segment.sequence, batches.position[batch])
+                            return segment.place(batches.position[batch])
                         index += 1
                     return self._durable_to
             except SegmentLost:

@@ -15,8 +15,9 @@ from . import names
 from .holes import RECORD_BYTES_MIN, Hole, records_max, stood_before, unseen_after
 from .index import SegmentMap
 from .scan import Scan, Stretch
+from .segment import load_footer
 from .settings import FileJournalSettings
-from .shelf import Loss, Shelf, load_footer, missing_in
+from .shelf import Loss, Shelf, missing_in
 from .state import Accounted, State
 
 Ends = dict[TopicPartition, int]

@@ -3,6 +3,7 @@
 lock                              flock; holds the pid
 state.a, state.b                  log id and log start offsets, twice (FORMAT.md, "State")
 00000000000000000007.segment      sequence number 7
+00000000000000000007.compacted.tmp  what will take the place of segment 7 (compaction.py)
 0000002a.spare                    zero-filled or retired, ready to become a segment
 probe.tmp                         whether anything can be written (shelf.py); what is called .tmp is removed at start
 quarantine/…                      damaged files under their old name, with .1, .2, … where it is taken
@@ -28,6 +29,10 @@ def segment(sequence: int) -> str:
 def segment_sequence(name: str) -> int | None:
     match = _SEGMENT.match(name)
     return int(match[1]) if match else None
+
+
+def compacted(sequence: int) -> str:
+    return f"{sequence:020d}.compacted.tmp"
 
 
 def spare(number: int) -> str:

@@ -33,6 +33,7 @@ from ...errors import Corrupt, HeadwaterError, Missing, Refused, Unavailable
 from ...record import TopicPartition
 from . import names
 from .appender import Appender
+from .covered import covered_by
 from .frames import Note, decode_segment_header
 from .holes import (
     Hole,
@@ -48,17 +49,10 @@ from .jumps import Jumps
 from .presence import must_be_well
 from .reservations import Reservations, Reserved, noted
 from .scan import Scan, Stretch, read_through, scan
+from .segment import OpenSegment, load_footer, open_segment
 from .settings import BLOCK_BYTES, FileJournalSettings
-from .shelf import (
-    Loss,
-    OpenSegment,
-    SegmentLost,
-    Shelf,
-    add_to_tables,
-    load_footer,
-    open_segment,
-    quarantine,
-)
+from .shelf import Loss, SegmentLost, Shelf, add_to_tables, quarantine
+from .spares import take_spares
 from .spread import spread_over
 from .state import PartitionBounds, State, load_state
 
@@ -119,6 +113,7 @@ class Recovery:
         self._state_floor = 0
         self._reserved: Reservations = {}
         self._absent: list[Range] = []
+        self._covered: list[Range] = []  # by compacted segments
         self._holes: list[Hole] = []
 
     def run(self) -> Recovered:
@@ -140,8 +135,14 @@ class Recovery:
         )
         appender.state = state
         # what the state has given up stands where a crash interrupted that: it is given back with what goes next
-        appender.doomed = [s for s in self._sequences if holds(state.absent or [], s)]
+        known = state if self._state_found else None
+        self._covered, sizes = covered_by(
+            self._disk, self._directory, shelf.log_id, known, self._sequences
+        )
+        gone = [*(state.absent or []), *self._covered]
+        appender.doomed = [s for s in self._sequences if holds(gone, s)]
         self._sequences = [s for s in self._sequences if s not in appender.doomed]
+        shelf.were_compacted({s: size for s, size in sizes.items() if s in self._sequences})
         self._jumps = Jumps(shelf, self._settings, state)
         self._state_floor = shelf.floor = state.floor
         bounds = {TopicPartition(b.stream, b.partition): b for b in state.partitions}
@@ -167,7 +168,7 @@ class Recovery:
             starts.setdefault(partition, min(state.floor, end))
         self._keep_reserved(shelf, state, ends)
         appender.reserved = dict(self._reserved)
-        self._spares(appender)
+        self._report.warnings += take_spares(self._disk, self._directory, self._settings, appender)
         floor = max(state.floor, self._jumps.floor)
         self._remember(appender, starts, floor=floor, next_commit=next_commit)
         self._report.damage += [known.damage for known in self._jumps.accounted]
@@ -230,7 +231,7 @@ class Recovery:
                 self._unusable.append(sequence)
                 self._report.warnings.append(str(error))
                 continue
-            if load_footer(segment) is not None:
+            if segment.compacted or load_footer(segment) is not None:
                 segment.file.close()
                 return None
             self._sequences.pop()
@@ -366,7 +367,8 @@ class Recovery:
     ) -> None:
         standing = [*self._sequences, *([newest.sequence] if newest is not None else [])]
         absent = absent_at_start(state.absent, standing, last, state_found=self._state_found)
-        absent = united([*absent, *((s, s) for s in (*self._unusable, *self._uncommitted))])
+        ours = ((s, s) for s in (*self._unusable, *self._uncommitted))
+        absent = united([*absent, *self._covered, *ours])
 
         before = partial(named_before, self._disk, self._directory, shelf.log_id)
         self._holes = holes_in(standing, absent, last=last, previous_of=before)
@@ -418,30 +420,6 @@ class Recovery:
                 continue
         return table
 
-    def _spares(self, appender: Appender) -> None:
-        for name in self._disk.list(self._directory):
-            if names.spare_number(name) is None:
-                continue
-            path = names.join(self._directory, name)
-            whole = self._is_whole(path)
-            if whole and appender.recycling and len(appender.spares) < self._settings.spares:
-                appender.spares.append(name)
-                continue
-            try:
-                self._disk.remove(path)
-            except HeadwaterError as error:
-                self._report.warnings.append(str(error))
-
-    def _is_whole(self, path: str) -> bool:
-        try:
-            file = self._disk.open(path, read_only=True)
-        except HeadwaterError:
-            return False
-        try:
-            return file.size() == self._settings.segment_bytes
-        finally:
-            file.close()
-
     def _remember(
         self,
         appender: Appender,
@@ -470,6 +448,7 @@ class Recovery:
             accounted=self._jumps.accounted,
             reserved=[(*partition, *reserved) for partition, reserved in self._reserved.items()],
             absent=self._absent,
+            compacted=sorted(appender.shelf.compacted.items()),
         )
         try:
             appender.store(new)

@@ -114,10 +114,9 @@ def _map_frame(found: SegmentMap, buffer: bytes, header: FrameHeader) -> None:
     found.frame(header.commit, count, header.wall_ms)
 
 
-def recover_salt(block: bytes, *, sequence: int) -> int | None:
-    """A damaged segment header costs nothing while the first frame's header stands: it repeats the salt."""
-    header = decode_frame_header(block, 0, salt=None, sequence=sequence, position=BLOCK_BYTES)
-    return None if header is None else header.salt
+def recover_first(block: bytes, *, sequence: int) -> FrameHeader | None:
+    """A damaged segment header costs little while the first frame's header stands: it repeats the salt."""
+    return decode_frame_header(block, 0, salt=None, sequence=sequence, position=BLOCK_BYTES)
 
 
 def read_through(file: File, limit: int) -> bytes:

@@ -15,19 +15,19 @@ from __future__ import annotations
 import threading
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from ...batch import validate_batch
-from ...disk import Disk, File, NotAFile
+from ...disk import Disk
 from ...errors import AlreadyExists, Corrupt, Missing, Refused, Unavailable
 from ...record import TopicPartition
 from . import names
-from .frames import SegmentHeader, decode_segment_header
-from .index import Footer, SegmentMap, Summary, decode_footer, decode_trailer, encode_footer
+from .index import Footer, SegmentMap, Summary, encode_footer
 from .presence import must_be_well
-from .scan import Scan, Stretch, read_through, recover_salt, scan
-from .settings import BLOCK_BYTES, FileJournalSettings
+from .scan import Scan, Stretch, read_through, scan
+from .segment import OpenSegment, load_footer, open_segment
+from .settings import FileJournalSettings
 
 _READ_ATTEMPTS = 3
 
@@ -45,75 +45,6 @@ class SegmentLost(Exception):
     """A segment went to quarantine while it was being used: begin again without it."""
 
 
-class OpenSegment:
-    """One segment in use. `end` is where its frames end, once that is known."""
-
-    def __init__(self, sequence: int, file: File, salt: int, header: SegmentHeader | None) -> None:
-        self.sequence = sequence
-        self.file = file
-        self.salt = salt
-        self.header = header
-        self.footer: Footer | None = None
-        self.map: SegmentMap | None = None
-        self.end: int | None = None
-
-    @property
-    def path(self) -> str:
-        return self.file.path
-
-
-def open_segment(
-    disk: Disk, directory: str, sequence: int, *, log_id: bytes, read_only: bool
-) -> OpenSegment:
-    """Raises Corrupt where neither the header nor the first frame tells the salt; Missing; Unavailable."""
-    path = names.join(directory, names.segment(sequence))
-    try:
-        file = disk.open(path, read_only=read_only)
-    except NotAFile as error:
-        raise Corrupt(str(error)) from error
-    try:
-        start = read_through(file, 2 * BLOCK_BYTES)
-        header: SegmentHeader | None
-        try:
-            header = decode_segment_header(start)
-        except Corrupt as error:
-            salt = recover_salt(start[BLOCK_BYTES:], sequence=sequence)
-            if salt is None:
-                raise Corrupt(f"{path}: {error}") from error
-            return OpenSegment(sequence, file, salt, None)
-        if header.sequence != sequence or header.log_id != log_id:
-            raise Corrupt(
-                f"{path}: belongs to segment {header.sequence} of log {header.log_id.hex()}"
-            )
-        return OpenSegment(sequence, file, header.salt, header)
-    except NotAFile as error:
-        file.close()
-        raise Corrupt(str(error)) from error
-    except (Corrupt, Unavailable):
-        file.close()
-        raise
-
-
-def load_footer(segment: OpenSegment) -> Footer | None:
-    """None where the segment was not sealed, or its footer is damaged."""
-    size = segment.file.size()
-    start = max(0, size - BLOCK_BYTES)
-    try:
-        tail = segment.file.read(start, size - start)
-        place = decode_trailer(tail, sequence=segment.sequence, salt=segment.salt)
-        if place is None:
-            return None
-        position, length = place
-        whole = (
-            tail[position - start :][:length]
-            if position >= start
-            else segment.file.read(position, length)
-        )
-        return decode_footer(whole, salt=segment.salt)
-    except (Corrupt, Unavailable):
-        return None
-
-
 class Shelf:
     def __init__(
         self, directory: str, *, disk: Disk, settings: FileJournalSettings, log_id: bytes
@@ -124,6 +55,8 @@ class Shelf:
         self.damaged: set[int] = set()
         # Of those without a footer: the stretches, which may hide where a partition ends.
         self.hidden: dict[int, list[Stretch]] = {}
+        self.compacted: dict[int, int] = {}  # those whose file is smaller than a segment: its bytes
+        self.spared_bytes = 0  # … and how much smaller all of them are
         self.losses: list[Loss] = []  # found and not yet taken
         self.quarantined: list[str] = []
         # Where partitions start: offsets below are retired, so no table need know more of them.
@@ -199,11 +132,32 @@ class Shelf:
         with self.lock:
             if sequence in self.sequences:
                 self.sequences.remove(sequence)
-            self._rebuilt.pop(sequence, None)
-            self._ends_known.pop(sequence, None)
-            found = self._open.pop(sequence, None)
-            if found is not None:
-                found.file.close()
+            self._forget(sequence)
+
+    def _forget(self, sequence: int) -> None:
+        self._rebuilt.pop(sequence, None)
+        self._ends_known.pop(sequence, None)
+        if self.compacted.pop(sequence, None) is not None:
+            self.were_compacted({})
+        found = self._open.pop(sequence, None)
+        if found is not None:
+            found.file.close()
+
+    def were_compacted(self, sizes: Mapping[int, int]) -> None:
+        self.compacted |= sizes
+        whole = int(self._settings.segment_bytes)
+        self.spared_bytes = sum(whole - each for each in self.compacted.values())
+
+    def replaced(self, covered: Sequence[int], sequence: int, size: int) -> None:
+        """The file of `sequence` is another now and holds what is left of `covered`, too. Under `lock` since before it was."""
+        for each in covered:
+            self.take_off(each)
+        self._forget(sequence)
+        self.hidden.pop(sequence, None)
+        self.were_compacted({sequence: size})
+
+    def file_bytes(self, sequence: int) -> int:
+        return self.compacted.get(sequence, int(self._settings.segment_bytes))
 
     def close(self) -> None:
         with self.lock:
@@ -232,7 +186,8 @@ class Shelf:
     def ends_by_next(self, sequence: int) -> bool:
         """Its file has no footer: where it ends stands in the header of the segment behind it, which must not go first."""
         try:
-            return load_footer(self.segment(sequence)) is None
+            segment = self.segment(sequence)
+            return segment.own_end is None and load_footer(segment) is None
         except SegmentLost:
             return False
 
@@ -339,6 +294,8 @@ class Shelf:
         known = self._ends_known.get(segment.sequence)
         if known is not None:
             return known
+        if segment.compacted:
+            return segment.own_end
         index = bisect_left(self.sequences, segment.sequence) + 1
         following = self.active
         if index < len(self.sequences):

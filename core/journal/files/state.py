@@ -50,6 +50,10 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     reserved: list[tuple[str, int, int, int]] = []
     # sequence numbers for which no file need stand (holes.py); None: written before such a list was kept
     absent: list[tuple[int, int]] | None = None
+    # (compaction.py) first and last of runs that may have been replaced since, which the last one's header tells; and the
+    # segments that were, with their files' bytes. An older binary knows neither and passes over them.
+    compacting: list[tuple[int, int]] = []
+    compacted: list[tuple[int, int]] = []
 
 
 def encode_state(state: State) -> bytes:
