@@ -84,6 +84,9 @@ class Disk(Protocol):
     def rename(self, old: str, new: str) -> None:
         """Atomic; replaces `new`, and puts aside a directory that stands there. Raises Missing, Unavailable."""
 
+    def link(self, old: str, new: str) -> None:
+        """A second name for a file. Raises AlreadyExists, Missing, Unavailable; Refused where there is no such thing."""
+
     def remove(self, path: str) -> None:
         """No error where there is no such file; a directory in its place is put aside."""
 
@@ -170,6 +173,10 @@ class SystemDisk:
             except IsADirectoryError:
                 _put_aside(new)
                 os.rename(old, new)
+
+    def link(self, old: str, new: str) -> None:
+        with _reported(old, f"link to {new}"):
+            os.link(old, new)
 
     def remove(self, path: str) -> None:
         with _reported(path, "remove"), contextlib.suppress(FileNotFoundError):

@@ -238,6 +238,12 @@ class JournalMetrics:
             ("sync_seconds", "Time spent in fdatasync", counters.sync_seconds),
             ("write_failures", "Writes and syncs that the disk refused", counters.write_failures),
             ("segments_abandoned", "Segments given up after that", counters.segments_abandoned),
+            (
+                "segments_compacted",
+                "Segments rewritten without what was given up of them",
+                counters.segments_compacted,
+            ),
+            ("compacted_bytes", "Bytes written by that", counters.compacted_bytes),
             ("records_lost", "Records declared lost in gap records", self._gaps.records_lost),
         ):
             counter = CounterMetricFamily(f"headwater_journal_{name}", text)

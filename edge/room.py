@@ -2,7 +2,7 @@
 
 A round every second would be too late: a fast publisher fills several segments in one, and then is refused although
 its stream may drop, or was sent long ago. So each commit that opened a segment while the log is crowded asks for a
-round at once; one that opened none does not, since whole segments are all that retention can give.
+round at once; one that opened none does not, since it took nothing of the room.
 """
 
 from __future__ import annotations

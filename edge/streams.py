@@ -82,8 +82,8 @@ class StreamSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Of memory streams, all partitions together: what is held unwritten at most. A minute of a hundred 100-byte readings
     a second; half full it is written, so that a link that is slow costs flash and not readings."""
     when_full: WhenFull = WhenFull.REFUSE
-    """Refuse: what was acknowledged is never given up unless the owner said so. Room is given back in whole segments, so
-    one unsent record that may not be lost keeps what others in its segment would give up."""
+    """Refuse: what was acknowledged is never given up unless the owner said so. Streams beside it that may drop make room
+    for it, and it does not keep them from that."""
     thin_interval: Duration = Duration(60)
     """Of thin-oldest: min, max, mean and count of each number in JSON payloads, by key, for each such span or longer."""
     priority: int = 4

@@ -149,19 +149,24 @@ class Testator(_Connected):
             self._last = (self._last[0], time.monotonic(), self._last[2])
 
 
-def crowded(ledger: Ledger, story: Story, rng: random.Random, prefix: str) -> list[Client]:
-    """The crowded scenario: what subscribers have not taken gives way to what is new."""
+_USUAL = Pace(share=0.2, seconds=0.05)
 
-    def publisher(name: str, topic: str, window: int, qos: int) -> LastingPublisher:
+
+def crowded(ledger: Ledger, story: Story, rng: random.Random, prefix: str) -> list[Client]:
+    """The crowded scenario: what subscribers have not taken gives way to what is new, and alarms in between do not."""
+
+    def publisher(
+        name: str, topics: Sequence[str], window: int, qos: int, pace: Pace = _USUAL
+    ) -> LastingPublisher:
         return LastingPublisher(
             prefix + name,
             ledger,
             story,
-            topics=[topic, "dropped/0"],
+            topics=topics,
             window=window,
             qos=qos,
             lasting=True,
-            pace=Pace(share=0.2, seconds=0.05),
+            pace=pace,
             rng=random.Random(rng.getrandbits(32)),
         )
 
@@ -174,9 +179,10 @@ def crowded(ledger: Ledger, story: Story, rng: random.Random, prefix: str) -> li
         subscriber("away", 1, 1),
         subscriber("away-exactly", 2, 2),
         subscriber("often", 0, 2),
-        publisher("one", "dropped/1", 1, 1),
-        publisher("many", "dropped/2", 8, 1),
-        publisher("exactly", "dropped/1", 4, 2),
+        publisher("one", ["dropped/1", "dropped/0"], 1, 1),
+        publisher("many", ["dropped/2", "dropped/0"], 8, 1),
+        publisher("exactly", ["dropped/1", "dropped/0"], 4, 2),
+        publisher("alarm", ["alarms/0"], 1, 1, Pace(share=1.0, seconds=0.3)),
     ]
 
 

@@ -60,6 +60,12 @@ filters = ["dropped/#"]
 partitions = 2
 when_full = "drop-oldest"
 """
+_CROWDED_STREAMS = f"""{_DROPPING_STREAMS}
+[[edge.streams]]
+name = "alarms"
+filters = ["alarms/#"]
+priority = 9
+"""
 _SESSIONS_STREAMS = """
 [[edge.streams]]
 name = "kept"
@@ -223,8 +229,9 @@ COMPANY = Scenario(
 )
 CROWDED = Scenario(
     name="crowded",
-    says="a small log that is full and drops its oldest, beside sessions whose cursors and flights point into what goes",
-    streams=_DROPPING_STREAMS,
+    says="a small log that is full and drops its oldest, beside sessions whose cursors and flights point into what goes, "
+    "and rare alarms that may not go: what must stay of old segments is rewritten",
+    streams=_CROWDED_STREAMS,
     topics=["dropped/0"],
     journal_bytes=896 * KIB,
     dropped=frozenset({"dropped"}),

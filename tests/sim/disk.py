@@ -266,6 +266,15 @@ class SimDisk:
         self._may_change(old)
         self._change(("rename", old, new, None))
 
+    def link(self, old: str, new: str) -> None:
+        self.step("link")
+        if old not in self._names:
+            raise Missing(f"cannot link: {old}: no such file or directory")
+        if new in self._names:
+            raise AlreadyExists(f"cannot link: {new}: file exists")
+        self._may_change(old)
+        self._change(("create", new, "", self._names[old]))
+
     def remove(self, path: str) -> None:
         self.step("remove")
         self._may_change(path)

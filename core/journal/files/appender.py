@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import random
 from collections import deque
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import msgspec
@@ -27,6 +28,7 @@ from ...disk import Disk, DiskFull, File, write_zeros
 from ...errors import AlreadyExists, HeadwaterError, Missing, Refused, Unavailable
 from ...record import TopicPartition
 from . import names
+from .counters import Counters
 from .frames import (
     FRAME_HEADER_BYTES,
     SegmentHeader,
@@ -65,27 +67,6 @@ class PendingFrame(NamedTuple):
     following: int = 0
 
 
-class Counters:
-    """Plain numbers for the metrics; written by the disk thread, read by anyone."""
-
-    def __init__(self) -> None:
-        self.commits = 0
-        self.frames = 0
-        self.syncs = 0
-        self.records = 0
-        self.bytes_written = 0
-        self.padding_bytes = 0
-        self.payload_bytes = 0
-        self.sync_seconds = 0.0
-        self.last_sync_s = 0.0
-        self.segments_sealed = 0
-        self.segments_recycled = 0
-        self.segments_abandoned = 0
-        self.segments_compacted = 0
-        self.compacted_bytes = 0
-        self.write_failures = 0
-
-
 class Appender:
     def __init__(
         self,
@@ -122,6 +103,9 @@ class Appender:
         self._previous = (0, 0)  # sequence and end of the segment before the open one
         self.doomed: list[int] = []  # retired, but their files could not be renamed or removed yet
         self.covered: list[int] = []  # replaced by a compacted one; no state says so yet
+        self._is_renamed = False  # a compacted one, and that is not durable yet
+        self._replaced: list[str] = []  # files whose place was taken, under their second name
+        self.emptied: list[str] = []  # spares whose names are not durable yet
 
     # writing
 
@@ -397,10 +381,65 @@ class Appender:
         store_state(self._disk, self.directory, state)
         self.state = state
 
+    def new_salt(self) -> int:
+        return self._rng.getrandbits(32)
+
+    @contextlib.contextmanager
+    def replacement(self, path: str) -> Iterator[File]:
+        """A file to write what will take a segment's place, gone again if it does not. Raises Unavailable."""
+        try:
+            self._disk.remove(path)
+            file = self._disk.create(path)
+            try:
+                yield file
+            finally:
+                file.close()
+        except BaseException as error:
+            self._discard(path)
+            if isinstance(error, HeadwaterError) and not isinstance(error, Unavailable):
+                raise Unavailable(str(error)) from error
+            raise
+
+    def take_place(self, path: str, sequence: int) -> None:
+        """Of a segment. Durable with the directory (`make_covered_durable`). Raises Unavailable, Missing, Refused."""
+        place = names.join(self.directory, names.segment(sequence))
+        second = names.join(self.directory, names.replaced(sequence))
+        kept = self._keep_file(place, second)
+        try:
+            self._disk.rename(path, place)
+        except BaseException:
+            self._discard(second)
+            raise
+        self._is_renamed = True
+        if kept:
+            self._replaced.append(second)
+
+    def _keep_file(self, place: str, second: str) -> bool:
+        """Were it lost with its name, another would be filled with zeros at the next roll."""
+        spares = len(self.spares) + len(self._replaced) + len(self.emptied)
+        if not self.recycling or spares >= self._settings.spares:
+            return False
+        try:
+            self._disk.remove(second)
+            self._disk.link(place, second)
+        except HeadwaterError:  # a file system without second names
+            return False
+        return True
+
     def make_covered_durable(self) -> list[int]:
         """The segments that compacted ones stand for, once it is certain that these have their names. Raises Unavailable."""
-        if self.covered:
+        if self._is_renamed:
             self._disk.sync_directory(self.directory)
+            self._is_renamed = False
+        replaced, self._replaced = self._replaced, []
+        for second in replaced:
+            try:
+                if self._is_whole(second):
+                    self.emptied.append(self._make_spare(second))
+                    continue
+            except HeadwaterError:
+                pass
+            self._discard(second)
         return list(self.covered)
 
     def retire(self, sequences: list[int]) -> None:
@@ -410,38 +449,45 @@ class Appender:
             self.doomed.append(sequence)
         self.covered = [s for s in self.covered if s not in self.doomed]
         remaining: list[int] = []
-        emptied: list[str] = []
         for sequence in self.doomed:
             try:
-                emptied += self._give_back(sequence)
+                self._give_back(sequence)
             except Missing:
                 continue
             except HeadwaterError:
                 remaining.append(sequence)
         self.doomed = remaining
-        if sequences:
+        if sequences or self.emptied:
             # Only with its old name durably gone may a file be overwritten under a new one.
             self._disk.sync_directory(self.directory)
-        self.spares.extend(emptied)
+        self.spares.extend(self.emptied)
+        self.emptied = []
 
-    def _give_back(self, sequence: int) -> list[str]:
+    def _give_back(self, sequence: int) -> None:
         name = names.segment(sequence)
         if sequence in self.shelf.damaged:
             self.shelf.damaged.discard(sequence)
             moved = quarantine(self._disk, self.directory, name, self._settings)
             if moved is not None:
                 self.shelf.quarantined.append(moved)
-            return []
+            return
         path = names.join(self.directory, name)
-        file = self._disk.open(path, read_only=True)
-        try:
-            whole = file.size() == self._settings.segment_bytes
-        finally:
-            file.close()
+        whole = self._is_whole(path)
         if not whole or not self.recycling or len(self.spares) >= self._settings.spares:
             self._disk.remove(path)
-            return []
+        else:
+            self.emptied.append(self._make_spare(path))
+
+    def _is_whole(self, path: str) -> bool:
+        file = self._disk.open(path, read_only=True)
+        try:
+            return file.size() == self._settings.segment_bytes
+        finally:
+            file.close()
+
+    def _make_spare(self, path: str) -> str:
+        """Used only when its name is durable, with the directory."""
         spare = names.spare(self._rng.getrandbits(32))
         self._disk.rename(path, names.join(self.directory, spare))
         self.counters.segments_recycled += 1
-        return [spare]
+        return spare

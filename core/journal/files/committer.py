@@ -29,10 +29,11 @@ from ...errors import Closed, Unavailable
 from ...gap import GAPS_PARTITION
 from ...record import Record, TopicPartition
 from .carrying import carried
+from .compaction import steps
 from .diskthread import DiskThread
 from .journal import FileJournal
 from .reservations import NOTE_END
-from .retention import carry_out, plan
+from .retention import give_up, plan, settle
 from .settings import StreamRetention, WhenFull
 from .shelf import Loss
 from .thinning import thinned, thinned_partition
@@ -40,6 +41,7 @@ from .writing import Commit
 
 _log = structlog.get_logger()
 _T = TypeVar("_T")
+_ENDED = object()
 
 # Below this many records a commit is not worth waiting for: a lone sensor gets its answer at once.
 COMPANY_MIN = 16
@@ -148,9 +150,16 @@ class Committer:
                 journal.append(partition, record)
             declare(agreed.losses)
             await self.wait_durable(journal.open_commit)
-        if agreed:
-            await self.run(lambda: carry_out(journal, agreed))
-        journal.update_full()
+        if agreed or journal.appender.covered:
+            await self.run(lambda: give_up(journal, agreed))
+        try:
+            for run in agreed.runs:
+                compacting = steps(journal, run)
+                while await self.run(partial(next, compacting, _ENDED)) is None:
+                    pass  # commits have their turn
+        finally:
+            await self.run(lambda: settle(journal))
+            journal.update_full()
         return agreed.losses
 
     async def _thin(

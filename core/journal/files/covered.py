@@ -1,8 +1,8 @@
 """At a start: which segments a compacted one stands for although their files are still there.
 
-A crash between the renaming of a compacted segment and the state that lists as absent what it covers leaves both. The state
-from before the renaming names the runs (`compacting`); whether one was replaced is told by the header of its last segment. So
-only those headers are read; where both states are lost, all are. See compaction.py, steps 3 to 5.
+A crash between the renaming of a compacted segment and the state that lists as absent what it covers leaves both. The
+state from before the renaming names the runs (`compacting`); whether one was replaced is told by the header of its last
+segment. So only those headers are read; where both states are lost, all are. See compaction.py, steps 3 to 5.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def covered_by(
     else:
         asked = {last: first for first, last in state.compacting if last in standing}
         found.sizes.update(each for each in state.compacted if each[0] in standing)
-    for last, first in asked.items():
+    for last, told in asked.items():
         try:
             segment = open_segment(disk, directory, last, log_id=log_id, read_only=True)
         except (Corrupt, Missing, Refused):
@@ -42,9 +42,8 @@ def covered_by(
         try:
             if segment.compacted:
                 found.sizes[last] = segment.file.size()
-                header = segment.header
-                if header is not None and header.first_covered is not None:
-                    first = header.first_covered
+                own = segment.header.first_covered if segment.header is not None else None
+                first = told if own is None else own
                 if first < last:
                     found.ranges.append((first, last - 1))
         finally:

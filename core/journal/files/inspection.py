@@ -17,8 +17,9 @@ from ...disk import Disk
 from ...errors import Corrupt, HeadwaterError, Missing
 from ...record import TopicPartition
 from . import names
+from .covered import covered_by
 from .frames import BatchEntry, FrameHeader, batches, decode_segment_header, notes
-from .holes import absent_at_start, holes_in, named_before
+from .holes import absent_at_start, holds, holes_in, named_before
 from .index import Footer
 from .reservations import Reservations, Reserved, reserved_in
 from .scan import Stretch, read_through, walk
@@ -26,6 +27,7 @@ from .segment import OpenSegment, load_footer, open_segment
 from .settings import BLOCK_BYTES
 from .state import State, load_state
 
+_ATTEMPTS = 3
 # Of a key or value: a line or two of a terminal tells what it is.
 SHOWN_BYTES_MAX = 1000
 
@@ -131,7 +133,18 @@ def _shown(data: bytes | None) -> str:
 
 def verify(directory: str, *, disk: Disk) -> Verification:
     """Every checksum and the continuity of every partition. Raises Missing where there is no journal."""
-    state, sequences = _survey(directory, disk)
+    for _ in range(_ATTEMPTS):
+        state, sequences = _survey(directory, disk)
+        found = _verified(directory, disk, state, sequences)
+        now, _damaged = load_state(disk, directory)
+        if found.whole or now is None or state is None or now.generation == state.generation:
+            break  # else a running edge has given up meanwhile what was looked for
+    return found
+
+
+def _verified(
+    directory: str, disk: Disk, state: State | None, sequences: list[int]
+) -> Verification:
     verifier = _Verifier(state)
     found = verifier.found
     if state is None:
@@ -150,7 +163,11 @@ def _survey(directory: str, disk: Disk) -> tuple[State | None, list[int]]:
     state, _ = load_state(disk, directory)
     if state is None and not sequences:
         raise Missing(f"{directory} holds no journal")
-    return state, sequences
+    gone = state.absent or [] if state is not None else []
+    log_id = bytes.fromhex(_log_id(state, directory, disk, sequences))
+    gone = [*gone, *covered_by(disk, directory, log_id, state, sequences).ranges]
+    # what stands and is given up goes with the next that does: nothing in it counts
+    return state, [sequence for sequence in sequences if not holds(gone, sequence)]
 
 
 def _log_id(state: State | None, directory: str, disk: Disk, sequences: list[int]) -> str:
@@ -228,6 +245,8 @@ def _limit(
 ) -> int:
     if segment.footer is not None:
         return segment.footer.totals.data_end
+    if segment.compacted:
+        return segment.file.size() if segment.own_end is None else segment.own_end
     for sequence in later[:1]:
         try:
             following = open_segment(disk, directory, sequence, log_id=log_id, read_only=True)
@@ -244,6 +263,9 @@ def _dump_segment(held: _Held) -> Iterator[str]:
     segment = held.segment
     kind = "sealed" if held.sealed else ("open" if held.newest else "abandoned")
     header = segment.header
+    if segment.compacted:
+        first = header.first_covered if header is not None else None
+        kind = f"compacted, stands for {first or 'unknown'} to {segment.sequence}"
     created = _time(header.created_ms) if header is not None else "unknown (header damaged)"
     yield f"{names.segment(segment.sequence)}: {kind}, salt {segment.salt:08x}, created {created}"
     for item in walk(held.buffer, salt=segment.salt, sequence=segment.sequence):

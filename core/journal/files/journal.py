@@ -25,7 +25,7 @@ from ...errors import Closed, Missing, OffsetOutOfRange, Refused
 from ...record import Record, TopicPartition
 from ..reading import Arrival, Bounds, JournalReader, Position
 from . import names
-from .appender import Counters
+from .counters import Counters
 from .early import EarlyRule
 from .frames import Note
 from .noted import notes_since

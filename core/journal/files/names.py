@@ -4,6 +4,7 @@ lock                              flock; holds the pid
 state.a, state.b                  log id and log start offsets, twice (FORMAT.md, "State")
 00000000000000000007.segment      sequence number 7
 00000000000000000007.compacted.tmp  what will take the place of segment 7 (compaction.py)
+00000000000000000007.replaced.tmp   … and what it took the place of, until it is a spare
 0000002a.spare                    zero-filled or retired, ready to become a segment
 probe.tmp                         whether anything can be written (shelf.py); what is called .tmp is removed at start
 quarantine/…                      damaged files under their old name, with .1, .2, … where it is taken
@@ -33,6 +34,10 @@ def segment_sequence(name: str) -> int | None:
 
 def compacted(sequence: int) -> str:
     return f"{sequence:020d}.compacted.tmp"
+
+
+def replaced(sequence: int) -> str:
+    return f"{sequence:020d}.replaced.tmp"
 
 
 def spare(number: int) -> str:

@@ -3,15 +3,17 @@
   plan       which partitions start later, and which of the offsets given up were never sent (`losses`)
              … the caller appends a gap record for each loss and waits until they are durable …
   carry_out  the new starts become durable, then files go back to the pool. A crash before: nothing happened. After: done.
+             (the committer's thread does its parts, `give_up`, `compact` and `settle`, with commits between)
 Rules, in this order, each per stream (`StreamRetention`):
   age     segments whose newest commit is older than `age_max`, by the edge's clock
   bytes   the oldest segments of the stream beyond `bytes_max`
-  total   the oldest segments while the journal is above its limit, or the disk is nearly full: first those in which only
-          streams of the lowest priority have unsent records, then those of the next
+  total   while the journal is above its limit, or the disk is nearly full: first what was sent, then what streams of the
+          lowest priority hold unsent, then those of the next. At each, the oldest segments that nothing else keeps; where
+          there is none, what must stay of old segments is written as one (compaction.py), and the rest is given up
 With an uplink (`sent` given) what was sent may always go. What was not goes only where the stream says `drop_oldest` or
 `thin_oldest` (thinning.py); otherwise it stays, and when the journal is full new records are refused. Without an uplink
 (`sent` None) age and bytes apply as they stand, as in any log, and only the total limit asks the stream's policy.
-Everything is counted in whole segments: a segment's file is free when no partition in it starts before its end.
+A segment's file is free when no partition in it starts before its end; age and bytes are counted in whole segments.
 """
 
 from __future__ import annotations
@@ -22,15 +24,32 @@ from itertools import product
 
 from ...gap import GAPS_PARTITION
 from ...record import GAPS_STREAM, TopicPartition
+from ...units import MIB
+from .compaction import compact
+from .frames import padded
 from .holes import united
-from .index import Footer
+from .index import Footer, footer_bytes_max
 from .journal import HEADROOM_SEGMENTS, FileJournal
-from .settings import StreamRetention, WhenFull
+from .reservations import encode_reservations
+from .runs import (
+    WRITTEN_PER_GAINED_MAX,
+    WRITTEN_PER_GAINED_MAX_LOSSLESS,
+    Candidate,
+    Costs,
+    Run,
+    choose,
+    entries_max,
+)
+from .settings import BLOCK_BYTES, StreamRetention, WhenFull
 from .shelf import Loss, SegmentLost
 from .state import Accounted, PartitionBounds, State
 
 _DEFAULT = StreamRetention()
 LEVEL_MAX = 9
+# Below all priorities: only what was sent, or may go by a start that has moved already.
+NOTHING_UNSENT = -1
+# A round looks at each footer several times: those of a backlog of 4 GiB, with a hundred partitions or so.
+FOOTERS_BYTES_MAX = 4 * MIB
 # A line for a person: which stream to look at first.
 KEEPERS_TOLD_MAX = 4
 
@@ -42,11 +61,13 @@ class RetentionPlan:
     starts: dict[TopicPartition, int] = field(default_factory=dict)
     losses: list[Loss] = field(default_factory=list)
     segments: list[int] = field(default_factory=list)
+    runs: list[Run] = field(default_factory=list)
+    """Segments of which something must stay: to be written as one each (compaction.py)."""
     carry: tuple[int, int] | None = None
     """Unsent gap records, from and before, that go with their segments: first to be written again (carrying.py)."""
 
     def __bool__(self) -> bool:
-        return bool(self.starts or self.segments)
+        return bool(self.starts or self.segments or self.runs)
 
 
 def plan(
@@ -68,7 +89,24 @@ def plan(
 
 def carry_out(journal: FileJournal, agreed: RetentionPlan) -> None:
     """In the disk thread, after the losses were declared durably. Raises Unavailable; then plan again."""
+    give_up(journal, agreed)
+    try:
+        for run in agreed.runs:
+            compact(journal, run)
+    finally:
+        settle(journal)
+
+
+def settle(journal: FileJournal) -> None:
+    """What compacted segments stand for is given back, if there is any. Raises Unavailable; then with what goes next."""
+    if journal.appender.covered or journal.appender.emptied:
+        give_up(journal, RetentionPlan())
+
+
+def give_up(journal: FileJournal, agreed: RetentionPlan) -> None:
+    """The starts, and the segments that go whole; of those that are to be compacted a crash will find the runs named."""
     appender = journal.appender
+    retired = [*agreed.segments, *appender.make_covered_durable()]
     starts = {writer.partition: writer.start for writer in journal.writers()}
     for partition, start in agreed.starts.items():
         starts[partition] = max(start, starts.get(partition, 0))
@@ -82,7 +120,8 @@ def carry_out(journal: FileJournal, agreed: RetentionPlan) -> None:
                 stream_bytes |= journal.shelf.footer(sequence).stream_bytes
         except SegmentLost:
             continue
-    absent = united([*appender.absent, *((sequence, sequence) for sequence in agreed.segments)])
+    absent = united([*appender.absent, *((sequence, sequence) for sequence in retired)])
+    smaller = {s: size for s, size in journal.shelf.compacted.items() if s not in gone}
     appender.store(
         State(
             log_id=appender.state.log_id,
@@ -98,6 +137,8 @@ def carry_out(journal: FileJournal, agreed: RetentionPlan) -> None:
             accounted=_still_of_interest(appender.state.accounted, starts),
             reserved=[(*p, *reserved) for p, reserved in appender.reserved.items()],
             absent=absent,
+            compacting=[(run.first, run.last) for run in agreed.runs],
+            compacted=sorted(smaller.items()),
         )
     )
     appender.absent = absent
@@ -107,7 +148,7 @@ def carry_out(journal: FileJournal, agreed: RetentionPlan) -> None:
             writer.start = max(writer.start, start)
         journal.shelf.ends_before = dict(starts)
         journal.shelf.bytes_before = stream_bytes
-    appender.retire(agreed.segments)
+    appender.retire(retired)
 
 
 def _still_of_interest(
@@ -149,6 +190,10 @@ class _Planner:
         self._ends = {writer.partition: writer.end for writer in journal.writers()}
         self._starts: dict[TopicPartition, int] = {}
         self._plan = RetentionPlan()
+        self._wanted = 0  # bytes
+        self._why = ""
+        self._footers: dict[int, Footer] = {}
+        self._footers_bytes = 0
 
     def run(self, now_ms: int, free_bytes: int | None) -> RetentionPlan:
         for stream in sorted({partition.topic for partition in self._old}):
@@ -164,7 +209,14 @@ class _Planner:
         return self._plan
 
     def _footer(self, index: int) -> Footer:
-        return self._shelf.footer(self._shelf.sequences[index])
+        sequence = self._shelf.sequences[index]
+        found = self._footers.get(sequence)
+        if found is None:
+            found = self._shelf.footer(sequence)
+            if self._footers_bytes + found.size <= FOOTERS_BYTES_MAX:
+                self._footers_bytes += found.size
+                self._footers[sequence] = found
+        return found
 
     def _last_where(self, expired: Callable[[Footer], bool]) -> Footer | None:
         """The newest sealed segment of the leading run for which `expired` holds, by binary search."""
@@ -211,9 +263,14 @@ class _Planner:
         if declared and unsent < target:
             self._plan.losses.append(Loss(partition, unsent, target - 1, why))
 
-    def _dead(self, footer: Footer) -> bool:
+    def _notes_needed(self, footer: Footer) -> bool:
         needed = self._journal.notes_needed_from
-        if footer.totals.notes and needed is not None and footer.totals.last_commit >= needed:
+        return (
+            bool(footer.totals.notes) and needed is not None and footer.totals.last_commit >= needed
+        )
+
+    def _dead(self, footer: Footer) -> bool:
+        if self._notes_needed(footer):
             return False
         return all(self._start(p) >= summary.end for p, summary in footer.present())
 
@@ -233,37 +290,105 @@ class _Planner:
         journal.bytes_limit = limit
         above = journal.used_bytes + settings.reserve_bytes - limit
         # more than needed, so that the next rolls find room while this is carried out
-        wanted = -(-above // segment) + HEADROOM_SEGMENTS - len(self._plan.segments)
+        self._wanted = above + HEADROOM_SEGMENTS * segment
+        self._wanted -= sum(map(self._shelf.file_bytes, self._plan.segments))
+        self._why = f"journal above {limit} bytes"
         chosen = set(self._plan.segments)
-        # the lowest priority first; gap records are moved out of the way only when nothing else of it gives room
-        levels = sorted({self._rule(partition).priority for partition in self._old})
-        for level, carrying in product(levels, (False, True)):
-            for index, sequence in enumerate(list(self._shelf.sequences)):
-                if wanted <= 0:
-                    break
-                if sequence in chosen:
-                    continue
-                footer = self._footer(index)
-                before = self._shelf.sequences[index - 1] if index else None
-                if before is not None and before not in chosen and self._shelf.ends_by_next(before):
-                    continue
-                if self._droppable(footer, level, carrying=carrying):
-                    if carrying:
-                        self._carry()
-                    for partition, summary in footer.present():
-                        self._give_up(
-                            partition, summary.end, f"journal above {limit} bytes", declared=True
-                        )
-                    chosen.add(sequence)
-                    self._plan.segments.append(sequence)
-                    wanted -= 1
+        # first what was sent, then the lowest priority; gap records are moved out of the way only when nothing else of it
+        # gives room, and segments are rewritten only when none can go whole
+        for level in (NOTHING_UNSENT, *sorted({self._rule(p).priority for p in self._old})):
+            for work, carrying in product((self._whole, self._rewritten), (False, True)):
+                if self._wanted > 0:
+                    work(level, chosen, carrying=carrying)
         self._plan.segments.sort()
         journal.why_kept = "and nothing may be dropped"
-        if wanted > 0 and (keepers := self._keepers(chosen)):
+        if self._wanted > 0 and (keepers := self._keepers(chosen)):
             named = ", ".join(keepers)
             journal.why_kept += (
                 f": unsent records of {named} are in every segment, and may not be lost"
             )
+
+    def _whole(self, level: int, chosen: set[int], *, carrying: bool) -> None:
+        """The oldest segments that nothing keeps at this level."""
+        for index, sequence in enumerate(list(self._shelf.sequences)):
+            if self._wanted <= 0:
+                break
+            if sequence in chosen:
+                continue
+            footer = self._footer(index)
+            before = self._shelf.sequences[index - 1] if index else None
+            # one that is to be rewritten needs it until then
+            if (
+                before is not None
+                and before not in self._plan.segments
+                and self._shelf.ends_by_next(before)
+            ):
+                continue
+            if self._droppable(footer, level, carrying=carrying):
+                self._empty(footer, level, carrying=carrying)
+                chosen.add(sequence)
+                self._plan.segments.append(sequence)
+                self._wanted -= self._shelf.file_bytes(sequence)
+
+    def _rewritten(self, level: int, chosen: set[int], *, carrying: bool) -> None:
+        """The oldest runs of which at this level enough may go."""
+        costs = self._costs(level)
+        candidates = (
+            self._candidate(index, level, carrying=carrying)
+            for index, sequence in enumerate(self._shelf.sequences[:-1])
+            if sequence not in chosen
+        )
+        for members in choose(candidates, wanted=self._wanted, costs=costs):
+            self._wanted -= costs.gain(members)
+            self._plan.runs.append(Run([each.sequence for each in members]))
+            chosen.update(each.sequence for each in members)
+            for each in members:
+                self._empty(each.footer, level, carrying=carrying)
+
+    def _empty(self, footer: Footer, level: int, *, carrying: bool) -> None:
+        """Everything that may go of this segment goes."""
+        present = list(footer.present())
+        if carrying and any(
+            p == GAPS_PARTITION and not self._expendable(p, s.end, level) for p, s in present
+        ):
+            self._carry()
+        for partition, summary in present:
+            if self._expendable(partition, summary.end, level):
+                self._give_up(partition, summary.end, self._why, declared=True)
+
+    def _candidate(self, index: int, level: int, *, carrying: bool) -> Candidate | None:
+        """None where the segment has to stay as it is."""
+        sequence, footer = self._shelf.sequences[index], self._footer(index)
+        unfinished = footer.totals.last_commit > self._journal.durable_commit
+        if unfinished or self._notes_needed(footer) or sequence in self._shelf.damaged:
+            return None
+        if self._shelf.segment(sequence).header is None:
+            return None
+        kept = {
+            partition: summary
+            for partition, summary in footer.present()
+            if not (self._expendable(partition, summary.end, level))
+            and not (carrying and partition == GAPS_PARTITION)
+        }
+        return Candidate(
+            sequence,
+            self._shelf.file_bytes(sequence),
+            sum(entries_max(p, summary, footer.totals.batches) for p, summary in kept.items()),
+            {partition: summary.end for partition, summary in kept.items()},
+            footer,
+        )
+
+    def _costs(self, level: int) -> Costs:
+        names = sum(len(stream.encode()) for stream in {p.topic for p in self._ends})
+        streams = len({partition.topic for partition in self._ends})
+        reserved = self._journal.appender.reserved
+        fixed = BLOCK_BYTES + footer_bytes_max(len(self._ends), streams, names)
+        if reserved:
+            fixed += padded(len(encode_reservations(reserved))) + BLOCK_BYTES
+        share = WRITTEN_PER_GAINED_MAX
+        if level == NOTHING_UNSENT:
+            share = WRITTEN_PER_GAINED_MAX_LOSSLESS
+        return Costs(int(self._journal.settings.segment_bytes), fixed, share)
 
     def _keepers(self, chosen: set[int]) -> list[str]:
         """Streams that say refuse and have unsent records in what must stay: whom to ask when the log is full."""
@@ -291,8 +416,7 @@ class _Planner:
         return self._rules.get(partition.topic, _DEFAULT)
 
     def _droppable(self, footer: Footer, level: int, *, carrying: bool) -> bool:
-        needed = self._journal.notes_needed_from
-        if footer.totals.notes and needed is not None and footer.totals.last_commit >= needed:
+        if self._notes_needed(footer):
             return False
         return all(
             self._expendable(p, summary.end, level) or (carrying and p == GAPS_PARTITION)

@@ -93,9 +93,7 @@ class Shelf:
             self._open.move_to_end(sequence)
             return found
         try:
-            found = open_segment(
-                self._disk, self._directory, sequence, log_id=self.log_id, read_only=True
-            )
+            found = self.open_apart(sequence)
         except (Corrupt, Missing, Refused) as error:
             must_be_well(self._disk, self._directory, error)
             # without permission is no damage: it stays where it is, for the start after somebody has mended that
@@ -149,7 +147,7 @@ class Shelf:
         self.spared_bytes = sum(whole - each for each in self.compacted.values())
 
     def replaced(self, covered: Sequence[int], sequence: int, size: int) -> None:
-        """The file of `sequence` is another now and holds what is left of `covered`, too. Under `lock` since before it was."""
+        """The file of `sequence` is another now and holds what is left of `covered`, too. Under `lock` since before."""
         for each in covered:
             self.take_off(each)
         self._forget(sequence)
@@ -182,6 +180,12 @@ class Shelf:
         for current in self.sequences[place : index + 1]:
             self._rebuild(current)
         return self._rebuilt[sequence]
+
+    def open_apart(self, sequence: int) -> OpenSegment:
+        """With a handle of the caller's own. Raises Corrupt, Missing, Refused, Unavailable."""
+        return open_segment(
+            self._disk, self._directory, sequence, log_id=self.log_id, read_only=True
+        )
 
     def ends_by_next(self, sequence: int) -> bool:
         """Its file has no footer: where it ends stands in the header of the segment behind it, which must not go first."""
@@ -253,9 +257,7 @@ class Shelf:
         if segment is self.active:
             return False
         try:
-            fresh = open_segment(
-                self._disk, self._directory, segment.sequence, log_id=self.log_id, read_only=True
-            )
+            fresh = self.open_apart(segment.sequence)
         except (Corrupt, Refused, Unavailable):
             return False
         if fresh.salt != segment.salt:

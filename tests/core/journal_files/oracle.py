@@ -22,6 +22,7 @@ from headwater.core.journal.files import (
     FileJournalSettings,
     Loss,
     Position,
+    RetentionPlan,
     StreamRetention,
     WhenFull,
 )
@@ -173,6 +174,7 @@ class Life:
         self.model = Model()
         self.clock = ManualClock()
         self.crashes = 0
+        self.compacted = 0
 
     def lead(self, *, rounds: int = 3) -> None:
         for _ in range(rounds):
@@ -247,6 +249,12 @@ class Life:
         rng = self.rng
         partition = rng.choice(PARTITIONS)
         size = rng.choice((rng.randint(8, 60), rng.randint(8, 60), rng.randint(60, 9000)))
+        return self.append_to(journal, partition, size)
+
+    def append_to(
+        self, journal: FileJournal, partition: TopicPartition, size: int
+    ) -> tuple[TopicPartition, int, bytes]:
+        rng = self.rng
         value = rng.getrandbits(64).to_bytes(8, "big") * (size // 8)
         writer = journal.writer(partition)
         if partition not in self.model.acknowledged:  # after damage it may begin above zero
@@ -258,7 +266,11 @@ class Life:
     def _commit(self, journal: FileJournal) -> None:
         journal.bytes_limit = 2**40  # what happens at the limit has its own tests
         journal.update_full()
-        appended = [self.append(journal) for _ in range(self.rng.randint(1, 8))]
+        self.commit(journal, [self.append(journal) for _ in range(self.rng.randint(1, 8))])
+
+    def commit(
+        self, journal: FileJournal, appended: list[tuple[TopicPartition, int, bytes]]
+    ) -> None:
         commit = journal.seal()
         if commit is None:
             assert all(journal.writer(p).passed for p, _, _ in appended), "nothing to commit"
@@ -276,16 +288,46 @@ class Life:
             self.model.acknowledged.setdefault(partition, {})[offset] = value
 
     def _retain(self, journal: FileJournal) -> None:
+        if self.rng.random() < 0.5:
+            self.crowd(journal)
+            return
         rule = StreamRetention(
             bytes_max=ByteSize(self.rng.randint(1, 200) * KIB), when_full=WhenFull.DROP_OLDEST
         )
         agreed = plan(
             journal, self.clock.wall_ms(), rules={"a": rule, "b.long-name": rule}, sent=None
         )
+        self.carry_out(journal, agreed)
+
+    def crowd(self, journal: FileJournal) -> None:
+        """A log that must make room, by the policies and priorities that its streams happen to have."""
+        rng = self.rng
+        rules = {
+            stream: StreamRetention(
+                when_full=rng.choice(list(WhenFull)), priority=rng.choice((1, 4, 9))
+            )
+            for stream in ("a", "b.long-name")
+        }
+        sent = {p: rng.randint(0, journal.bounds(p).end) for p in journal.partitions()}
+        self.carry_out(
+            journal,
+            plan(
+                journal,
+                self.clock.wall_ms(),
+                rules=rules,
+                sent=rng.choice((None, {}, {}, sent)),
+                free_bytes=rng.randint(0, 6) * 64 * KIB,
+            ),
+        )
+
+    def carry_out(self, journal: FileJournal, agreed: RetentionPlan) -> None:
         for partition, start in agreed.starts.items():
             self.model.starts[partition] = max(start, self.model.starts.get(partition, 0))
+        before = journal.counters.segments_compacted
         try:
             carry_out(journal, agreed)
         except Unavailable:
             return
+        finally:
+            self.compacted += journal.counters.segments_compacted - before
         self.model.starts_sure |= agreed.starts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 
 import pytest
@@ -128,9 +129,10 @@ def test_a_refusing_stream_is_never_dropped_for_a_dropping_one() -> None:
 
 def test_a_full_journal_says_whose_records_keep_it_full() -> None:
     journal = tight(SimDisk(random.Random(0)))
+    turns = itertools.cycle(((A, 12000), (A, 12000), (A, 12000), (B, 10)))
     while journal.full is None:
-        put(journal, A, size=10)
-        put(journal, B, size=15000)
+        partition, size = next(turns)
+        put(journal, partition, size=size)
     retain(journal, {"b": DROP}, {A: 0, B: 0})
     assert journal.full is not None
     assert journal.full.endswith("unsent records of a are in every segment, and may not be lost")
