@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -25,7 +25,7 @@ import structlog
 
 from ...backoff import Backoff
 from ...clock import Clock
-from ...errors import Closed, Unavailable
+from ...errors import Closed, HeadwaterError, Unavailable
 from ...gap import GAPS_PARTITION
 from ...record import Record, TopicPartition
 from .carrying import carried
@@ -33,7 +33,7 @@ from .compaction import steps
 from .diskthread import DiskThread
 from .journal import FileJournal
 from .reservations import NOTE_END
-from .retention import give_up, plan, settle
+from .retention import RetentionPlan, give_up, plan, settle
 from .settings import StreamRetention, WhenFull
 from .shelf import Loss
 from .thinning import thinned, thinned_partition
@@ -41,7 +41,6 @@ from .writing import Commit
 
 _log = structlog.get_logger()
 _T = TypeVar("_T")
-_ENDED = object()
 
 # Below this many records a commit is not worth waiting for: a lone sensor gets its answer at once.
 COMPANY_MIN = 16
@@ -79,6 +78,7 @@ class Committer:
         self._spare_again_at = float("-inf")
         self._company = 0  # requests wake the rim only when so many records are pending
         self._failure: Unavailable | None = None
+        self._giving_up: asyncio.Task[None] | None = None
 
     @property
     def durable(self) -> int:
@@ -145,22 +145,32 @@ class Committer:
             for record in await self.run(lambda: carried(journal, first, end, now_ms=now_ms)):
                 journal.append(GAPS_PARTITION, record)
         if agreed.losses:
-            summaries = await self._thin(agreed.losses, rules)
-            for partition, record in summaries:
+            for partition, record in await self._thin(agreed.losses, rules):
                 journal.append(partition, record)
             declare(agreed.losses)
-            await self.wait_durable(journal.open_commit)
+        # what is declared is given up, also where the caller is cancelled: an orderly stop tells no loss that is none
+        self._giving_up = asyncio.create_task(
+            self._give_up(agreed, journal.open_commit), name="giving up"
+        )
+        await asyncio.shield(self._giving_up)
+        return agreed.losses
+
+    async def _give_up(self, agreed: RetentionPlan, declared_in: int) -> None:
+        journal = self._journal
+        if agreed.losses:
+            await self.wait_durable(declared_in)
         if agreed or journal.appender.covered:
             await self.run(lambda: give_up(journal, agreed))
         try:
             for run in agreed.runs:
                 compacting = steps(journal, run)
-                while await self.run(partial(next, compacting, _ENDED)) is None:
+                while await self.run(partial(_advance, journal, compacting)):
                     pass  # commits have their turn
+                if self._closing.is_set():
+                    break
         finally:
             await self.run(lambda: settle(journal))
             journal.update_full()
-        return agreed.losses
 
     async def _thin(
         self, losses: Sequence[Loss], rules: Mapping[str, StreamRetention]
@@ -186,6 +196,11 @@ class Committer:
         if self.task is not None:
             with contextlib.suppress(asyncio.CancelledError):
                 await self.task
+        if self._giving_up is not None:
+            with contextlib.suppress(
+                HeadwaterError
+            ):  # told to whoever asked for it, if anybody still waits
+                await self._giving_up
         self._disk_thread.close()
         self._end_waiters()
         if self._failure is not None:
@@ -323,3 +338,9 @@ class Committer:
         for _, future in waiting:
             if not future.done():
                 future.set_exception(Closed("the committer ended before the commit was durable"))
+
+
+def _advance(journal: FileJournal, compacting: Iterator[None]) -> bool:
+    """One step, or as many as it takes while a commit could use the last of the room: then whoever publishes waits for
+    what is being made, instead of being refused. Whether there are more."""
+    return any(journal.rolls_left > 0 for _ in compacting)

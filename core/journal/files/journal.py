@@ -292,11 +292,10 @@ class FileJournal(JournalReader):
         """`full`: why records are refused. Set when a commit uses the last of the room, lifted by retention."""
         if self._intake.closed:
             return
-        if self.used_bytes + self.settings.reserve_bytes > self.bytes_limit:
+        self.full = None
+        if self.rolls_left < 0:
             held = f"{self.used_bytes} bytes of {self.bytes_limit}"
             self.full = f"journal {self.directory} is full: {held}, {self.why_kept}"
-        else:
-            self.full = None
         self._intake.refusing = self.full
 
     @property
@@ -305,10 +304,15 @@ class FileJournal(JournalReader):
         return segments * int(self.settings.segment_bytes) - self.shelf.spared_bytes
 
     @property
+    def rolls_left(self) -> int:
+        """So many more segments may be opened before it is full; below zero it is."""
+        left = self.bytes_limit - self.used_bytes - self.settings.reserve_bytes
+        return left // int(self.settings.segment_bytes)
+
+    @property
     def crowded(self) -> bool:
         """Fewer than `HEADROOM_SEGMENTS` rolls from `full`: time for retention to make room."""
-        headroom = HEADROOM_SEGMENTS * int(self.settings.segment_bytes)
-        return self.used_bytes + self.settings.reserve_bytes + headroom > self.bytes_limit
+        return self.rolls_left < HEADROOM_SEGMENTS
 
     def need_notes_from(self, commit: int) -> None:
         """Notes of this commit and later are still wanted: retention keeps their segments."""

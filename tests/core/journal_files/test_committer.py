@@ -30,6 +30,17 @@ from tests.core.journal_files.test_real_disk import open_real
 A = TopicPartition("a", 0)
 
 
+CROWDED = FileJournalSettings(
+    segment_bytes=ByteSize(64 * KIB),
+    bytes_max=ByteSize(10 * 64 * KIB),
+    record_bytes_max=ByteSize(24 * KIB),
+    commit_bytes_max=ByteSize(24 * KIB),
+    spares=1,
+)
+GAPS = TopicPartition(GAPS_STREAM, 0)
+DROPPING = {"a": StreamRetention(when_full=WhenFull.DROP_OLDEST)}
+
+
 class Rim:
     """A journal and its committer, for the asyncio tests."""
 
@@ -44,6 +55,12 @@ class Rim:
     async def __aexit__(self, *_: object) -> None:
         await self.committer.close()
         self.journal.close()
+
+
+async def fill(rim: Rim) -> None:
+    while rim.journal.full is None:
+        rim.journal.writer(A).append(1, None, bytes(15000))
+        await rim.committer.wait_durable(rim.journal.open_commit)
 
 
 def test_listeners_hear_each_commit_once_and_in_order(tmp_path: Path) -> None:
@@ -155,39 +172,28 @@ def test_closing_while_the_disk_refuses_says_what_was_not_committed(tmp_path: Pa
 
 
 def test_gap_records_are_durable_before_anything_is_dropped(tmp_path: Path) -> None:
-    settings = FileJournalSettings(
-        segment_bytes=ByteSize(64 * KIB),
-        bytes_max=ByteSize(10 * 64 * KIB),
-        record_bytes_max=ByteSize(24 * KIB),
-        commit_bytes_max=ByteSize(24 * KIB),
-        spares=1,
-    )
-
     async def run() -> None:
-        async with Rim(tmp_path, settings) as rim:
+        async with Rim(tmp_path, CROWDED) as rim:
             journal = rim.journal
-            gaps = TopicPartition(GAPS_STREAM, 0)
-            while journal.full is None:
-                journal.writer(A).append(1, None, bytes(15000))
-                await rim.committer.wait_durable(journal.open_commit)
+            await fill(rim)
             order: list[str] = []
 
             def declare(losses: Sequence[Loss]) -> None:
                 order.append("declared")
                 assert journal.bounds(A).start == 0
                 for loss in losses:
-                    journal.append(gaps, Record(1, None, repr(loss).encode()))
+                    journal.append(GAPS, Record(1, None, repr(loss).encode()))
 
             carried_out = journal.appender.retire
 
             def retire(sequences: list[int]) -> None:
-                order.append(f"retired with {journal.bounds(gaps).end} gap records durable")
+                order.append(f"retired with {journal.bounds(GAPS).end} gap records durable")
                 carried_out(sequences)
 
             journal.appender.retire = retire  # type: ignore[method-assign]
             losses = await rim.committer.enforce_retention(
                 0,
-                rules={"a": StreamRetention(when_full=WhenFull.DROP_OLDEST)},
+                rules=DROPPING,
                 sent={A: 0},
                 declare=declare,
             )
@@ -196,6 +202,41 @@ def test_gap_records_are_durable_before_anything_is_dropped(tmp_path: Path) -> N
             assert journal.full is None
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("turns", range(6))
+def test_what_was_declared_is_given_up_however_soon_the_end_comes(
+    tmp_path: Path, turns: int
+) -> None:
+    """An orderly stop cancels whoever makes room: a gap record of what is still there would tell a loss that is none."""
+    declared: list[Loss] = []
+
+    async def run() -> None:
+        async with Rim(tmp_path, CROWDED) as rim:
+            journal = rim.journal
+            await fill(rim)
+            told = asyncio.Event()
+
+            def declare(losses: Sequence[Loss]) -> None:
+                declared.extend(losses)
+                told.set()
+                for loss in losses:
+                    journal.append(GAPS, Record(1, None, repr(loss).encode()))
+
+            making = rim.committer.enforce_retention(
+                0, rules=DROPPING, sent={A: 0}, declare=declare
+            )
+            task = asyncio.create_task(making)
+            await told.wait()
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            task.cancel()
+
+    asyncio.run(run())
+    journal = open_real(tmp_path, CROWDED)
+    assert journal.bounds(GAPS).end == len(declared)
+    assert journal.bounds(A).start == declared[-1].last + 1
+    journal.close()
 
 
 def test_async_reads_equal_the_synchronous_ones(tmp_path: Path) -> None:
