@@ -12,9 +12,10 @@ import msgspec
 import structlog
 
 from .settings import EdgeSettings
+from .sockets.lingering import HELD_MAX
 
-# Segments held open (journal.index_cache and a few), uplink connections, HTTP, the loop's own, libraries.
-OURS = 128
+# Segments held open (journal.index_cache and a few), uplink connections, HTTP, the loop's own, libraries; lingering sockets.
+OURS = 128 + HELD_MAX
 
 _log = structlog.get_logger("edge")
 

@@ -199,6 +199,11 @@ class Peer(Plain):
         if farewell:
             self.send(farewell)
         self._broker.tally.closed[reason.name.lower()] += 1
+        self.flush()
+        # TLS reads on by itself until the other side ends (ssl_shutdown_timeout)
+        linger = getattr(self.transport, "linger", None)
+        if linger is not None:
+            linger()
         self._shut()
         self._gone(f"{reason.name.lower().replace('_', ' ')}: {detail}")
 

@@ -7,6 +7,7 @@ from libc.errno cimport EAGAIN, EINTR, errno
 import os
 
 from ._epoll_py import EVENTS_MAX, READ_BYTES_MIN, RECV_BYTES, ROUND_BYTES, SHARE
+from .lingering import Lingering
 
 cdef extern from *:
     """
@@ -65,6 +66,7 @@ cdef class Sockets:
     cdef Py_ssize_t _limit
     cdef readonly Py_ssize_t unsent
     cdef readonly Py_ssize_t laden
+    cdef readonly object lingering
 
     def __cinit__(self):
         self._epoll = -1
@@ -77,6 +79,7 @@ cdef class Sockets:
         self._buffer = self._buffer_object
         self.read_bytes = RECV
         self.share = SHARE
+        self.lingering = Lingering(loop)
         self._epoll = epoll_create1(EPOLL_CLOEXEC)
         if self._epoll < 0:
             raise OSError(errno, os.strerror(errno))
@@ -104,6 +107,7 @@ cdef class Sockets:
     def close(self):
         for connection in tuple(self._connections.values()):
             connection.abort()
+        self.lingering.close()
         if self._epoll >= 0:
             self._loop.remove_reader(self._epoll)
             os.close(self._epoll)
@@ -212,6 +216,10 @@ cdef class Connection:
     def resume_reading(self):
         self._reading = True
         self._watch()
+
+    def linger(self):
+        if self._socket is not None and not self._closing and self._unsent is None:
+            self._owner.lingering.take(self._socket)
 
     def close(self):
         if self._socket is None or self._closing:

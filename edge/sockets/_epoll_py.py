@@ -19,6 +19,8 @@ import socket
 from collections.abc import Callable
 from typing import Protocol
 
+from .lingering import Lingering
+
 # Of one read: more than a round trip's worth on any link a sensor has, and reused for all connections.
 RECV_BYTES = 65_536
 # Of all reads of one round, however many have something to be read ...
@@ -60,6 +62,7 @@ class Sockets:
         self.share = SHARE
         self.unsent = 0  # bytes, of all connections
         self.laden = 0  # connections that have some
+        self.lingering = Lingering(loop)
         loop.add_reader(self._epoll.fileno(), self._round)
 
     def __len__(self) -> int:
@@ -80,6 +83,7 @@ class Sockets:
         """Every connection is aborted; none is adopted any more."""
         for connection in tuple(self._connections.values()):
             connection.abort()
+        self.lingering.close()
         self._loop.remove_reader(self._epoll.fileno())
         self._epoll.close()
 
@@ -190,6 +194,11 @@ class Connection:
     def resume_reading(self) -> None:
         self._reading = True
         self._watch()
+
+    def linger(self) -> None:
+        """Before `close`, where the other side was told why: it gets to read that (lingering.py)."""
+        if self._socket is not None and not self._closing and not self._unsent:
+            self._owner.lingering.take(self._socket)
 
     def close(self) -> None:
         """Read no more; send what was written, then end."""

@@ -20,8 +20,8 @@ print(settings.mqtt_limits.connections_max, resource.getrlimit(resource.RLIMIT_N
 @pytest.mark.parametrize(
     ("soft", "hard", "connections", "soft_after"),
     [
-        (256, 1024, 1024 - 160, 1024),
-        (256, 12_000, 10_000, 10_160),
+        (256, 1024, 1024 - 224, 1024),
+        (256, 12_000, 10_000, 10_224),
         (11_000, 12_000, 10_000, 11_000),
     ],
 )

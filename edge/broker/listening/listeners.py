@@ -64,7 +64,7 @@ class Listeners:
         self._broker = broker
         self._settings = settings
         self._turned_away = turned_away
-        self._sockets: Sockets | None = None
+        self.sockets: Sockets | None = None
         self._ticker: asyncio.Task[None] | None = None
         self.all: list[Listener] = []
 
@@ -80,12 +80,12 @@ class Listeners:
     async def start(self) -> None:
         """Raises Refused (no such address, a wrong certificate), Unavailable (port in use, not allowed)."""
         contexts = prepare(self._settings)
-        self._sockets = Sockets(asyncio.get_running_loop(), self._broker.received)
-        self._broker.unsent.attach(self._sockets)
+        self.sockets = Sockets(asyncio.get_running_loop(), self._broker.received)
+        self._broker.unsent.attach(self.sockets)
         self._broker.turns.soon = asyncio.get_running_loop().call_soon
         for settings in self._settings:
             door = Door(settings, self._broker.clock, self._turned_away)
-            opening = Opening(self._broker, door, self._sockets, self._crowd)
+            opening = Opening(self._broker, door, self.sockets, self._crowd)
             opening.context = contexts.get(settings.label)
             listener = Listener(door, opening)
             try:
@@ -125,9 +125,9 @@ class Listeners:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._ticker
             self._ticker = None
-        if self._sockets is not None:
-            self._sockets.close()
-            self._sockets = None
+        if self.sockets is not None:
+            self.sockets.close()
+            self.sockets = None
 
 
 def prepare(settings: Sequence[ListenerSettings]) -> Contexts:

@@ -171,6 +171,9 @@ class WebSocket:
             return
         self._closing = True
         self._transport.write(last)
+        linger = getattr(self._transport, "linger", None)
+        if linger is not None:
+            linger()
         self._transport.close()
         if self._deadline is not None:
             self._deadline.cancel()
