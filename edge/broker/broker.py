@@ -107,7 +107,7 @@ class Broker(Rounds):
         self.departures.book = self.book
         self._router = Router(streams, journal)
         self._journal = journal
-        self._committer = committer
+        self.committer = committer
         self._observer = observer
         self._closing = False
         self._lifetimes = Lifetimes(self, self._router, committer, rng=rng, observer=observer)
@@ -130,7 +130,7 @@ class Broker(Rounds):
         self.gathering.tick(self.now)
         self.departures.run()
         if self.departures.tick(self.now):
-            self._committer.request()
+            self.committer.request()
         self.flush()
 
     def on_durable(self, commit: int) -> None:
@@ -138,7 +138,7 @@ class Broker(Rounds):
         self.gate.on_durable(commit)
         self.departures.run()
         if self.departures.settle():
-            self._committer.request()
+            self.committer.request()
         if self.paused is not None:
             self._review_disk()
         if self.dirty:
@@ -151,7 +151,7 @@ class Broker(Rounds):
         self.departures.run()
         self.departures.settle()
         if self._journal.pending_bytes:
-            self._committer.request()
+            self.committer.request()
         if self.dirty:
             self.flush()
         if self.paused is None and self._is_enough:
@@ -161,7 +161,7 @@ class Broker(Rounds):
         """After what is neither a read of a client nor a commit: a read of the journal, a client that reads again."""
         self.departures.run()
         if self.departures.settle():
-            self._committer.request()
+            self.committer.request()
         if self.dirty:
             self.flush()
 
@@ -225,8 +225,8 @@ class Broker(Rounds):
     def _review_disk(self) -> None:
         if self._closing:
             return
-        if self._committer.stalled is not None:
-            self.pause(self._committer.stalled)
+        if self.committer.stalled is not None:
+            self.pause(self.committer.stalled)
         elif self._journal.overfull:
             self.pause("the disk is slower than the publishers")
         elif self.gate.due > DELIVERIES_MAX:

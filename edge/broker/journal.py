@@ -65,6 +65,10 @@ class Committer(Protocol):
     def stalled(self) -> str | None:
         """Why the disk refuses, while it does."""
 
+    @property
+    def gathering(self) -> bool:
+        """It waits for company: who reads sockets may take many at once."""
+
     def request(self) -> None:
         """There is something to commit."""
 

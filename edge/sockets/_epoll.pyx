@@ -6,7 +6,7 @@ from libc.errno cimport EAGAIN, EINTR, errno
 
 import os
 
-from ._epoll_py import EVENTS_MAX, READ_BYTES_MIN, RECV_BYTES, ROUND_BYTES, SHARE
+from ._epoll_py import EVENTS_MAX, PAUSE_S, READ_BYTES_MIN, RECV_BYTES, ROUND_BYTES, SHARE
 from .lingering import Lingering
 
 cdef extern from *:
@@ -37,6 +37,9 @@ cdef extern from "sys/epoll.h" nogil:
     enum: EPOLLERR
     enum: EPOLLHUP
 
+cdef extern from "unistd.h" nogil:
+    int usleep(unsigned int microseconds)
+
 cdef extern from "sys/socket.h" nogil:
     ssize_t c_recv "recv"(int fd, void *data, size_t size, int flags)
     ssize_t c_send "send"(int fd, const void *data, size_t size, int flags)
@@ -48,7 +51,9 @@ cdef enum:
     READ_MIN = 4096
     ROUND = 1048576
     EVENTS = 256
+    PAUSE_US = 50
 
+assert PAUSE_US == round(PAUSE_S * 1e6)
 assert RECV == RECV_BYTES and EVENTS == EVENTS_MAX and READ_MIN == READ_BYTES_MIN and ROUND == ROUND_BYTES
 
 COMPILED = True
@@ -67,12 +72,15 @@ cdef class Sockets:
     cdef readonly Py_ssize_t unsent
     cdef readonly Py_ssize_t laden
     cdef readonly object lingering
+    cdef object _patient
+    cdef int _heard
 
     def __cinit__(self):
         self._epoll = -1
 
-    def __init__(self, loop, on_round=None):
+    def __init__(self, loop, on_round=None, patient=None):
         self._loop = loop
+        self._patient = patient
         self._on_round = on_round
         self._connections = {}
         self._buffer_object = bytearray(RECV)
@@ -117,11 +125,15 @@ cdef class Sockets:
         cdef epoll_event events[EVENTS]
         cdef int count, index
         cdef object found
+        if self._heard > 1 and self._patient is not None and self._patient():
+            with nogil:
+                usleep(PAUSE_US)
         count = epoll_wait(self._epoll, events, EVENTS, 0)
         if count < 0:
             if errno == EINTR:
                 return
             raise OSError(errno, os.strerror(errno))
+        self._heard = count
         self._limit = min(self.read_bytes, max(READ_MIN, ROUND // max(count, 1)))
         for index in range(count):
             found = self._connections.get(events[index].data.fd)

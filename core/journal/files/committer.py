@@ -90,6 +90,11 @@ class Committer:
         """What is pending waits because it may: for its interval, or for the floor between two syncs."""
         return self._alarm is not None or self._keeping
 
+    @property
+    def gathering(self) -> bool:
+        """Waits until as many records are pending as were just answered: nobody's record is in a hurry."""
+        return self._company > 0
+
     def start(self) -> None:
         self.task = asyncio.create_task(self._run(), name="committer")
         self.request()

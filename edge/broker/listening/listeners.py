@@ -80,7 +80,10 @@ class Listeners:
     async def start(self) -> None:
         """Raises Refused (no such address, a wrong certificate), Unavailable (port in use, not allowed)."""
         contexts = prepare(self._settings)
-        self.sockets = Sockets(asyncio.get_running_loop(), self._broker.received)
+        committer = self._broker.committer
+        self.sockets = Sockets(
+            asyncio.get_running_loop(), self._broker.received, lambda: committer.gathering
+        )
         self._broker.unsent.attach(self.sockets)
         self._broker.turns.soon = asyncio.get_running_loop().call_soon
         for settings in self._settings:

@@ -52,6 +52,7 @@ class MemoryJournal:
         self.durable = 0
         self.overfull = False
         self.stalled: str | None = None
+        self.gathering = False
         self.requests = 0
         self.stored: list[Stored] = []
         self.notes: list[tuple[int, bytes]] = []

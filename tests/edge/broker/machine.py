@@ -87,6 +87,8 @@ class MemoryStore:
 class HandCommitter:
     """The committer, turned by hand."""
 
+    gathering = False
+
     def __init__(self, journal: FileJournal) -> None:
         self.stalled: str | None = None
         self._journal = journal
