@@ -21,7 +21,6 @@ from __future__ import annotations
 import asyncio
 import select
 import socket
-import time
 from collections.abc import Callable
 from typing import Protocol
 
@@ -103,7 +102,7 @@ class Sockets:
     def _round(self) -> None:
         connections = self._connections
         if self._heard > 1 and self._patient is not None and self._patient():
-            time.sleep(PAUSE_S)
+            select.select((), (), (), PAUSE_S)
         ready = self._epoll.poll(0, EVENTS_MAX)
         self._heard = len(ready)
         self._limit = min(self.read_bytes, max(READ_BYTES_MIN, ROUND_BYTES // (self._heard or 1)))

@@ -3,158 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import random
 import socket
-import struct
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from types import ModuleType
 
 import pytest
-import uvloop
 
-from headwater.edge.sockets import _epoll_py, sockets
 from headwater.edge.sockets.accepting import Acceptor, bind
 
-TWINS = [_epoll_py]
-if sockets.COMPILED:
-    TWINS.append(importlib.import_module("headwater.edge.sockets._epoll"))
-HIGH = 100_000
-
-
-@pytest.fixture(params=TWINS, ids=lambda twin: twin.__name__.rpartition(".")[2])
-def twin(request: pytest.FixtureRequest) -> ModuleType:
-    found: ModuleType = request.param
-    return found
-
-
-@pytest.fixture(params=[uvloop.new_event_loop, asyncio.new_event_loop], ids=["uvloop", "asyncio"])
-def run(request: pytest.FixtureRequest) -> Callable[..., None]:
-    def run_on(main: Callable[[], object]) -> None:
-        with asyncio.Runner(loop_factory=request.param) as runner:
-            runner.run(main())  # type: ignore[arg-type]
-
-    return run_on
-
-
-class Heard:
-    """A protocol that remembers, and calls `on_data` while it is being called."""
-
-    def __init__(self) -> None:
-        self.data = b""
-        self.reads = 0
-        self.eof = 0
-        self.paused: list[bool] = []
-        self.lost: list[Exception | None] = []
-        self.on_data: Callable[[], None] = lambda: None
-
-    def data_received(self, data: bytes) -> None:
-        self.data += data
-        self.reads += 1
-        self.on_data()
-
-    def eof_received(self) -> bool:
-        self.eof += 1
-        return False
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self.lost.append(error)
-
-    def pause_writing(self) -> None:
-        self.paused.append(True)
-
-    def resume_writing(self) -> None:
-        self.paused.append(False)
-
-
-class Bench:
-    def __init__(self, owner: _epoll_py.Sockets) -> None:
-        self.owner = owner
-        self.peers: list[socket.socket] = []
-
-    def connect(self) -> tuple[_epoll_py.Connection, Heard, socket.socket]:
-        """(our connection, its protocol, the other end) over TCP, so that a reset is a reset."""
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            peer = socket.create_connection(server.getsockname())
-            ours, _ = server.accept()
-        peer.setblocking(False)
-        self.peers.append(peer)
-        heard = Heard()
-        return self.owner.adopt(ours, heard, write_buffer_max=HIGH), heard, peer
-
-
-@asynccontextmanager
-async def bench(
-    twin: ModuleType,
-    on_round: Callable[[], None] | None = None,
-    patient: Callable[[], bool] | None = None,
-) -> AsyncIterator[Bench]:
-    made = Bench(twin.Sockets(asyncio.get_running_loop(), on_round, patient))
-    try:
-        yield made
-    finally:
-        made.owner.close()
-        for peer in made.peers:
-            peer.close()
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 - what is waited for is in the kernel
-            await asyncio.sleep(0.001)
-
-
-def drain(peer: socket.socket) -> bytes:
-    data = b""
-    while True:
-        try:
-            more = peer.recv(65536)
-        except BlockingIOError:
-            return data
-        if not more:
-            return data
-        data += more
-
-
-def reset(peer: socket.socket) -> None:
-    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    peer.close()
-
-
-def test_a_round_that_need_not_hurry_takes_what_comes_meanwhile(
-    twin: ModuleType, run: Callable[..., None]
-) -> None:
-    rounds: list[int] = []
-    asked: list[int] = []
-    late: list[socket.socket] = []
-
-    def patient() -> bool:
-        asked.append(1)
-        for peer in late:
-            peer.send(b"late")
-        return True
-
-    async def main() -> None:
-        async with bench(twin, lambda: rounds.append(1), patient) as b:
-            (_, first, one), (_, second, two) = b.connect(), b.connect()
-            one.send(b"1")
-            await until(lambda: first.data)
-            one.send(b"2")
-            await until(lambda: len(first.data) == 2)
-            assert not asked, "one alone: there may be nobody to wait for"
-            one.send(b"3")
-            two.send(b"3")
-            await until(lambda: first.data.endswith(b"3"))
-            late.append(two)
-            before = len(rounds)
-            one.send(b"4")
-            await until(lambda: first.data.endswith(b"4"))
-            late.clear()
-            assert second.data.endswith(b"late")
-            assert len(rounds) == before + 1
-
-    run(main)
+from .bench import HIGH, Heard, bench, drain, reset, until
 
 
 def test_bytes_go_both_ways(twin: ModuleType, run: Callable[..., None]) -> None:
