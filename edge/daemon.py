@@ -26,7 +26,7 @@ import uvloop
 
 from ..core import config
 from ..core.address import optional_address
-from ..core.allocator import keep_one_arena
+from ..core.allocator import keep_heap_small
 from ..core.anchor import trust_name
 from ..core.clock import Clock, SystemClock
 from ..core.disk import Disk, SystemDisk
@@ -121,7 +121,7 @@ def main(read: Callable[[], EdgeSettings]) -> int:
     def fitting() -> EdgeSettings:
         return within_descriptors(read())
 
-    keep_one_arena()
+    keep_heap_small()
     sys.setswitchinterval(SWITCH_S)
     uvloop.run(run_edge(fitting(), environ=config.environment(), read=fitting))
     return 0
