@@ -416,8 +416,7 @@ class Appender:
 
     def _keep_file(self, place: str, second: str) -> bool:
         """Were it lost with its name, another would be filled with zeros at the next roll."""
-        spares = len(self.spares) + len(self._replaced) + len(self.emptied)
-        if not self.recycling or spares >= self._settings.spares:
+        if not self._has_place:
             return False
         try:
             self._disk.remove(second)
@@ -472,11 +471,16 @@ class Appender:
                 self.shelf.quarantined.append(moved)
             return
         path = names.join(self.directory, name)
-        whole = self._is_whole(path)
-        if not whole or not self.recycling or len(self.spares) >= self._settings.spares:
-            self._disk.remove(path)
-        else:
+        if self._has_place and self._is_whole(path):
             self.emptied.append(self._make_spare(path))
+        else:
+            self._disk.remove(path)
+
+    @property
+    def _has_place(self) -> bool:
+        """Whether one more spare is within the limit, those counted that are to become one."""
+        spares = len(self.spares) + len(self._replaced) + len(self.emptied)
+        return self.recycling and spares < self._settings.spares
 
     def _is_whole(self, path: str) -> bool:
         file = self._disk.open(path, read_only=True)

@@ -96,7 +96,7 @@ def test_spares_left_by_a_wiped_journal_give_nothing_back() -> None:
 
 def test_a_full_circle_of_recycling_allocates_nothing() -> None:
     disk = SimDisk(random.Random(0))
-    journal = open_journal(disk)
+    journal = open_journal(disk, settings=msgspec.structs.replace(SMALL, spares=2))
     for _ in range(6):
         put(journal, A, 3, size=15000)
     journal.appender.retire(list(journal.shelf.sequences))
@@ -106,6 +106,22 @@ def test_a_full_circle_of_recycling_allocates_nothing() -> None:
     put(journal, A, 3, size=15000)
     assert journal.counters.segments_recycled >= 1
     assert journal.counters.bytes_written - written < 4 * 65536
+
+
+def test_however_many_files_are_given_back_at_once_no_more_are_kept_than_are_to_be_spares() -> None:
+    """`used_bytes` counts so many: a lower limit would free no disk, and what is beyond it would stand until a start."""
+    disk = SimDisk(random.Random(0))
+    journal = open_journal(disk)
+    while len(journal.shelf.sequences) < 12:
+        put(journal, A, size=15000)
+    rules = {"a": StreamRetention(bytes_max=ByteSize(1024))}
+    agreed = plan(journal, 0, rules=rules, sent=None)
+    assert len(agreed.segments) > 10
+    carry_out(journal, agreed)
+    spares = [name for name in disk.list(DIRECTORY) if name.endswith(".spare")]
+    assert len(spares) == journal.settings.spares
+    held = sum(len(disk.bytes_of(f"{DIRECTORY}/{name}")) for name in disk.list(DIRECTORY))
+    assert held <= journal.used_bytes + 2 * 4096, "and two copies of the state"
 
 
 def test_a_crash_between_retiring_a_file_and_reusing_it_sets_nothing_aside() -> None:
