@@ -120,10 +120,10 @@ def steps(journal: FileJournal, run: Run) -> Iterator[None]:
 
 
 def _must_stand(shelf: Shelf, run: Run) -> None:
-    """All of it is there and whole as far as is known, nothing lies between, and it is not the newest. Raises Damaged."""
+    """All of it is there and whole as far as is known, and nothing lies between. Raises Damaged."""
     index = shelf.sequences.index(run.first) if run.first in shelf.sequences else 0
-    following = shelf.sequences[index : index + len(run.members) + 1]
-    if following[:-1] != run.members or shelf.damaged.intersection(run.members):
+    standing = shelf.sequences[index : index + len(run.members)]
+    if standing != run.members or shelf.damaged.intersection(run.members):
         raise Damaged
 
 

@@ -332,11 +332,12 @@ class _Planner:
 
     def _rewritten(self, level: int, chosen: set[int], *, carrying: bool) -> None:
         """The oldest runs of which at this level enough may go."""
-        costs = self._costs(level)
+        costs, gone = self._costs(level), set(self._plan.segments)
         candidates = (
-            self._candidate(index, level, carrying=carrying)
+            # what is in a run of a cheaper level stands between its neighbours, what goes whole does not
+            None if sequence in chosen else self._candidate(index, level, carrying=carrying)
             for index, sequence in enumerate(self._shelf.sequences[:-1])
-            if sequence not in chosen
+            if sequence not in gone
         )
         for members in choose(candidates, wanted=self._wanted, costs=costs):
             self._wanted -= costs.gain(members)
@@ -359,8 +360,7 @@ class _Planner:
     def _candidate(self, index: int, level: int, *, carrying: bool) -> Candidate | None:
         """None where the segment has to stay as it is."""
         sequence, footer = self._shelf.sequences[index], self._footer(index)
-        unfinished = footer.totals.last_commit > self._journal.durable_commit
-        if unfinished or self._notes_needed(footer) or sequence in self._shelf.damaged:
+        if self._must_stay(footer) or sequence in self._shelf.damaged:
             return None
         if self._shelf.segment(sequence).header is None:
             return None
@@ -415,8 +415,14 @@ class _Planner:
     def _rule(self, partition: TopicPartition) -> StreamRetention:
         return self._rules.get(partition.topic, _DEFAULT)
 
+    def _must_stay(self, footer: Footer) -> bool:
+        """Notes of it are wanted, or a commit that a failing disk spread over segments is not durable as a whole: how far
+        its records go is not told yet, so none of them can be declared."""
+        unfinished = footer.totals.last_commit > self._journal.durable_commit
+        return unfinished or self._notes_needed(footer)
+
     def _droppable(self, footer: Footer, level: int, *, carrying: bool) -> bool:
-        if self._notes_needed(footer):
+        if self._must_stay(footer):
             return False
         return all(
             self._expendable(p, summary.end, level) or (carrying and p == GAPS_PARTITION)
