@@ -186,6 +186,7 @@ class _Rewriting:
         self._pieces: list[tuple[int, int, int]] = []  # position, length and checksum of each write
         self._commits = (0, 0)  # first and last that was passed, whether anything of it survives
         self._wall_ms = 0
+        self._ends: dict[TopicPartition, int] = {}
         self._clear()
 
     def _clear(self) -> None:
@@ -213,8 +214,9 @@ class _Rewriting:
             header = parse_header(buffer, entry.start)
         except Corrupt as error:
             raise Damaged from error
-        if header.next_offset <= start:
-            return
+        if header.next_offset <= max(start, self._ends.get(entry.partition, 0)):
+            return  # given up, or kept already: it stood twice where a damaged header hid what was covered (covered.py)
+        self._ends[entry.partition] = header.next_offset
         data = batch_entry(entry.partition, buffer[entry.start : entry.start + entry.length])
         if self._body and self._size + len(data) > PACK_BYTES:
             self._emit(last=True)

@@ -41,9 +41,12 @@ def covered_by(
             continue  # then it covers nothing: what it would have covered is there
         try:
             if segment.compacted:
+                # one that was compacted before the run, its header damaged since, may be as it was: then it covers nothing.
+                # At worst what survived stands twice, which no reader by partition meets, and the next compaction unites
+                unsure = last if last in found.sizes else told
                 found.sizes[last] = segment.file.size()
                 own = segment.header.first_covered if segment.header is not None else None
-                first = told if own is None else own
+                first = unsure if own is None else own
                 if first < last:
                     found.ranges.append((first, last - 1))
         finally:

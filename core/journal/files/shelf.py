@@ -100,6 +100,9 @@ class Shelf:
             self.set_aside(sequence, str(error), keep=type(error) is Refused)
             raise SegmentLost from error
         found.footer = self._rebuilt.get(sequence) or load_footer(found)
+        if found.compacted and sequence not in self.compacted:
+            # the state is of a binary that knew none
+            self.were_compacted({sequence: found.file.size()})
         self._keep(found)
         return found
 

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import random
 
+import msgspec
 import pytest
 
 from headwater.core.errors import Unavailable
 from headwater.core.journal.files import FileJournal, StreamRetention, WhenFull
-from headwater.core.journal.files.retention import carry_out
-from tests.core.journal_files.oracle import contents, open_journal
-from tests.core.journal_files.test_compaction import ALARMS, OTHER, TELEMETRY, squeezed
+from headwater.core.journal.files.compaction import compact
+from headwater.core.journal.files.retention import RetentionPlan, carry_out, give_up
+from headwater.core.journal.files.runs import Run
+from headwater.core.journal.files.state import load_state, store_state
+from tests.core.journal_files.oracle import DIRECTORY, contents, open_journal
+from tests.core.journal_files.test_compaction import ALARMS, OTHER, TELEMETRY, crowded, squeezed
 from tests.core.journal_files.test_damage import put
+from tests.core.journal_files.test_damage import segment as path_of
 from tests.sim.disk import SimDisk
 
 
@@ -77,3 +82,53 @@ def test_what_a_commit_under_way_has_in_sealed_segments_stays(written: int) -> N
     carry_out(journal, agreed)
     lost = {offset for loss in agreed.losses for offset in range(loss.first, loss.last + 1)}
     assert contents(journal)[TELEMETRY].keys() == set(range(12)) - lost
+
+
+def test_a_damaged_header_does_not_cover_what_was_only_to_be_compacted() -> None:
+    """A run may end with what an earlier compaction left. While the state names it, only the header tells whether it was
+    replaced since; where that is damaged, what stands before it must not be taken for gone."""
+    disk = SimDisk(random.Random(0))
+    journal = crowded(disk, 8)
+    carry_out(journal, RetentionPlan(runs=[Run([3, 4, 5])]))
+    assert journal.shelf.sequences[:4] == [1, 2, 5, 6]
+    give_up(journal, RetentionPlan(runs=[Run([1, 2, 5])]))  # and then the power goes
+    before = contents(journal)
+    disk.restart()
+    disk.flip(path_of(5), 20)
+    journal = open_journal(disk)
+    assert contents(journal) == before
+    assert not journal.recovery.losses
+
+
+@pytest.mark.parametrize("members", [3, 4, 5])
+def test_what_stood_twice_is_once_after_the_next_compaction(members: int) -> None:
+    """A binary from before there were any, started between the renaming and the state, drops the state's account of it."""
+    disk = SimDisk(random.Random(0))
+    journal = crowded(disk, 8)
+    run = Run([*range(1, members + 1)])
+    give_up(journal, RetentionPlan(runs=[run]))
+    compact(journal, run)
+    before = contents(journal)
+    disk.restart()
+    state, _ = load_state(disk, DIRECTORY)
+    assert state is not None
+    store_state(disk, DIRECTORY, msgspec.structs.replace(state, compacting=[], compacted=[]))
+    journal = open_journal(disk)
+    assert journal.shelf.sequences[0] == 1, "the state would be what tells that it is covered"
+    carry_out(journal, RetentionPlan(runs=[Run([*run.members, run.last + 1])]))
+    assert journal.shelf.sequences[0] == run.last + 1
+    assert contents(journal) == before
+
+
+def test_a_compacted_file_is_known_for_as_small_as_it_is_though_no_state_says_so() -> None:
+    disk = SimDisk(random.Random(0))
+    journal = crowded(disk, 8)
+    carry_out(journal, RetentionPlan(runs=[Run([1, 2, 3])]))
+    used = journal.used_bytes
+    disk.restart()
+    state, _ = load_state(disk, DIRECTORY)
+    assert state is not None
+    store_state(disk, DIRECTORY, msgspec.structs.replace(state, compacting=[], compacted=[]))
+    journal = open_journal(disk)
+    squeezed(journal)  # looks at every segment that it may give up
+    assert journal.used_bytes == used
