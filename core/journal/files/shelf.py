@@ -71,6 +71,7 @@ class Shelf:
         self.log_id = log_id
         self._open: OrderedDict[int, OpenSegment] = OrderedDict()
         self._rebuilt: dict[int, Footer] = {}
+        self._guessed: set[int] = set()  # those of them that were rebuilt of what frames show
         self._ends_known: dict[int, int] = {}
 
     # opening and closing
@@ -137,6 +138,7 @@ class Shelf:
 
     def _forget(self, sequence: int) -> None:
         self._rebuilt.pop(sequence, None)
+        self._guessed.discard(sequence)
         self._ends_known.pop(sequence, None)
         if self.compacted.pop(sequence, None) is not None:
             self.were_compacted({})
@@ -202,6 +204,8 @@ class Shelf:
         found = self.batches(sequence)
         # the one just mapped, before its neighbours push it out of the cache
         segment = self.segment(sequence)
+        if segment.end is None:  # those that were asked about its damage did: it is told by now
+            found, segment = self.batches(sequence), self.segment(sequence)
         assert segment.end is not None, "mapping found where it ends"
         ends, stream_bytes = self.tables_before(sequence)
         add_to_tables(found, ends, stream_bytes)
@@ -213,6 +217,7 @@ class Shelf:
             salt=segment.salt,
         )
         segment.footer = self._rebuilt[sequence] = Footer(data)
+        self._guessed.add(sequence)
 
     def tables_before(self, sequence: int) -> tuple[dict[TopicPartition, int], dict[str, int]]:
         """Where partitions ended, and bytes per stream, before this segment."""
@@ -321,8 +326,7 @@ class Shelf:
             expected = self.tables_before(segment.sequence)[0]
             self.losses += missing_in(found, expected, detail, floor=self.floor)
             index = bisect_left(self.sequences, segment.sequence) + 1
-            after = self.footer(self.sequences[index]) if index < len(self.sequences) else None
-            self.losses += self._between(expected, after, detail)
+            self.losses += self._between(expected, index, detail)
             return
         for partition, summary in segment.footer.present():
             self.losses += _missing_of(found, partition, summary, detail)
@@ -347,24 +351,16 @@ class Shelf:
                 before = self.footer(self.sequences[index - 1])
             except SegmentLost:
                 index = min(index, len(self.sequences)) - 1
-        after: Footer | None = None
-        while index < len(self.sequences) and after is None:
-            try:
-                after = self.footer(self.sequences[index])
-            except SegmentLost:
-                continue
         ends = dict(before.ends()) if before is not None else {}
-        return self._between(ends, after, detail)
+        return self._between(ends, index, detail)
 
-    def _between(
-        self, before: Mapping[TopicPartition, int], after: Footer | None, detail: str
-    ) -> list[Loss]:
-        """What lies between the ends `before` and where the next segment (None: the open one) goes on."""
-        table = self.ends if after is None else dict(after.ends())
+    def _between(self, before: Mapping[TopicPartition, int], index: int, detail: str) -> list[Loss]:
+        """What lies between the ends `before` and where the segments from `index` on, the open one last, go on."""
+        following, table = self._following(index)
         losses = []
         for partition, end in table.items():
-            summary = self._first_after(partition, after)
-            base = end if summary is None else summary.base
+            shown = (each.summary(partition) for each in following)
+            base = next((summary.base for summary in shown if summary is not None), end)
             # one that the state knows began where it says, however high the floor has risen since
             start = self.ends_before.get(partition, self.floor)
             first = max(before.get(partition, start), self.ends_before.get(partition, 0))
@@ -372,12 +368,27 @@ class Shelf:
                 losses.append(Loss(partition, first, base - 1, detail))
         return losses
 
-    def _first_after(self, partition: TopicPartition, after: Footer | None) -> Summary | None:
-        if after is not None:
-            return after.summary(partition)
-        if self.active is None or self.active.map is None:
-            return None
-        return self.active.map.summary(partition)
+    def _following(
+        self, index: int
+    ) -> tuple[list[Footer | SegmentMap], Mapping[TopicPartition, int]]:
+        """What the next segments show, up to the first table that was written: one that was rebuilt knows of no more than
+        has been seen before it. And that table; behind the last segment, that of all."""
+        found: list[Footer | SegmentMap] = []
+        seen: dict[TopicPartition, int] = {}  # while recovering, `ends` is of the open one alone
+        while index < len(self.sequences):
+            sequence = self.sequences[index]
+            try:
+                footer = self.footer(sequence)
+            except SegmentLost:
+                continue
+            found.append(footer)
+            if sequence not in self._guessed:
+                return found, dict(footer.ends())
+            seen |= {partition: summary.end for partition, summary in footer.present()}
+            index += 1
+        if self.active is not None and self.active.map is not None:
+            found.append(self.active.map)
+        return found, seen | dict(self.ends)
 
     def last_commit(self) -> int:
         """Of the sealed segments; those that a failing disk left without a frame tell none."""
