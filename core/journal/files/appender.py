@@ -40,7 +40,7 @@ from .holes import Range, united
 from .index import Footer, SegmentMap, decode_footer, encode_footer, footer_bytes_max, place_footer
 from .reservations import NOTE_RESERVED, Reservations, encode_reservations
 from .segment import OpenSegment
-from .settings import BLOCK_BYTES, FileJournalSettings
+from .settings import BLOCK_BYTES, HEADROOM_SEGMENTS, FileJournalSettings
 from .shelf import Shelf, quarantine
 from .state import State, store_state
 
@@ -478,9 +478,10 @@ class Appender:
 
     @property
     def _has_place(self) -> bool:
-        """Whether one more spare is within the limit, those counted that are to become one."""
+        """Whether one more file is to become a spare: what an ordinary round gives back is, for the next rolls, and the
+        reserve has room for it; what a lowered limit gives back is not."""
         spares = len(self.spares) + len(self._replaced) + len(self.emptied)
-        return self.recycling and spares < self._settings.spares
+        return self.recycling and spares < self._settings.spares + HEADROOM_SEGMENTS
 
     def _is_whole(self, path: str) -> bool:
         file = self._disk.open(path, read_only=True)

@@ -32,14 +32,12 @@ from .noted import notes_since
 from .opencommit import RECORD_OVERHEAD
 from .recovery import Recovery, RecoveryReport
 from .segment import OpenSegment
-from .settings import FileJournalSettings
+from .settings import HEADROOM_SEGMENTS, FileJournalSettings
 from .shelf import Loss, SegmentLost, Shelf
 from .volatile import VolatileWriter, make_writer
 from .writing import Commit, Intake, PartitionWriter, seal_into
 
 _READ_ATTEMPTS = 3
-# Segments that retention keeps free beyond the reserve, where it may: a fast publisher fills one while room is made.
-HEADROOM_SEGMENTS = 2
 
 
 class FileJournal(JournalReader):

@@ -29,7 +29,7 @@ from .compaction import compact
 from .frames import padded
 from .holes import united
 from .index import Footer, footer_bytes_max
-from .journal import HEADROOM_SEGMENTS, FileJournal
+from .journal import FileJournal
 from .reservations import encode_reservations
 from .runs import (
     WRITTEN_PER_GAINED_MAX,
@@ -40,7 +40,7 @@ from .runs import (
     choose,
     entries_max,
 )
-from .settings import BLOCK_BYTES, StreamRetention, WhenFull
+from .settings import BLOCK_BYTES, HEADROOM_SEGMENTS, StreamRetention, WhenFull
 from .shelf import Loss, SegmentLost
 from .state import Accounted, PartitionBounds, State
 

@@ -10,6 +10,8 @@ from ...errors import Misconfigured
 from ...units import KIB, MIB, ByteSize, Duration
 
 BLOCK_BYTES = 4096
+# Segments that retention keeps free beyond the reserve, where it may: a fast publisher fills one while room is made.
+HEADROOM_SEGMENTS = 2
 # Clients give up on an acknowledgement within some tens of seconds.
 COMMIT_INTERVAL_MAX_S = 60.0
 
