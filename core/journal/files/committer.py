@@ -51,6 +51,9 @@ GATHER_S_MIN, GATHER_S_MAX = 0.002, 0.005
 STALL_S_MAX = 2.0
 # A spare is zeros by the megabyte: on a full disk not tried again after every commit.
 SPARE_RETRY_S = 5.0
+# Segments compacted without a turn for commits: an ordinary round needs no more, a second or two of a slow card. A limit
+# lowered in the configuration makes runs of the whole log.
+STEPS_MAX = 8
 
 
 class Committer:
@@ -169,13 +172,26 @@ class Committer:
         try:
             for run in agreed.runs:
                 compacting = steps(journal, run)
-                while await self.run(partial(_advance, journal, compacting)):
-                    pass  # commits have their turn
+                while await self.run(partial(self._advance, compacting)):  # commits have their turn
+                    if (
+                        self._closing.is_set()
+                    ):  # the next start finds nothing to lose, and begins anew
+                        await self.run(compacting.close)
+                        break
                 if self._closing.is_set():
                     break
         finally:
             await self.run(lambda: settle(journal))
             journal.update_full()
+
+    def _advance(self, compacting: Iterator[None]) -> bool:
+        """One step, or some more while a commit could use the last of the room: then whoever publishes waits for what is
+        being made, instead of being refused. Whether there are more."""
+        for count, _ in enumerate(compacting, 1):
+            is_urgent = self._journal.rolls_left <= 0 and not self._closing.is_set()
+            if not is_urgent or count >= STEPS_MAX:
+                return True
+        return False
 
     async def _thin(
         self, losses: Sequence[Loss], rules: Mapping[str, StreamRetention]
@@ -343,9 +359,3 @@ class Committer:
         for _, future in waiting:
             if not future.done():
                 future.set_exception(Closed("the committer ended before the commit was durable"))
-
-
-def _advance(journal: FileJournal, compacting: Iterator[None]) -> bool:
-    """One step, or as many as it takes while a commit could use the last of the room: then whoever publishes waits for
-    what is being made, instead of being refused. Whether there are more."""
-    return any(journal.rolls_left > 0 for _ in compacting)

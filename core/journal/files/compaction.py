@@ -43,7 +43,7 @@ none is missed.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from typing import TYPE_CHECKING
 
 from ...batch import BatchHeader, parse_header
@@ -83,7 +83,7 @@ def compact(journal: FileJournal, run: Run) -> None:
         pass
 
 
-def steps(journal: FileJournal, run: Run) -> Iterator[None]:
+def steps(journal: FileJournal, run: Run) -> Generator[None, None, None]:
     """Step 4, in the disk thread, in pieces of one segment each, between which commits have their turn. Ends early where
     the run is not what it was when it was planned. Raises Unavailable: nothing happened, or the new segment stands in its
     place and `Appender.covered` waits for a directory that can be synced."""

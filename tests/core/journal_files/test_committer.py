@@ -8,6 +8,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from headwater.core.batch import decode_batch
@@ -21,7 +22,9 @@ from headwater.core.journal.files import (
     Position,
     StreamRetention,
     WhenFull,
+    compaction,
 )
+from headwater.core.journal.files.committer import STEPS_MAX
 from headwater.core.record import GAPS_STREAM, Record, TopicPartition
 from headwater.core.units import KIB, ByteSize, Duration
 from tests.core.journal_files.oracle import SMALL
@@ -236,6 +239,52 @@ def test_what_was_declared_is_given_up_however_soon_the_end_comes(
     journal = open_real(tmp_path, CROWDED)
     assert journal.bounds(GAPS).end == len(declared)
     assert journal.bounds(A).start == declared[-1].last + 1
+    journal.close()
+
+
+def test_no_commit_and_no_stop_waits_for_a_long_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A limit lowered in the configuration makes one run of a whole log: minutes of a slow card."""
+    rewrite, rewritten = compaction._rewrite, 0
+    settings = msgspec.structs.replace(CROWDED, bytes_max=ByteSize(60 * 64 * KIB))
+
+    async def run() -> None:
+        nonlocal rewritten
+        async with Rim(tmp_path, settings) as rim:
+            journal = rim.journal
+            while len(journal.shelf.sequences) < 40:
+                journal.writer(TopicPartition("b", 0)).append(1, None, b"alarm")
+                journal.writer(A).append(1, None, bytes(15000))
+                await rim.committer.wait_durable(journal.open_commit)
+
+            def counted(*args: object) -> None:
+                nonlocal rewritten
+                rewritten += 1
+                if rewritten == 20:
+                    loop.call_soon_threadsafe(closing.set)
+                rewrite(*args)  # type: ignore[arg-type]
+
+            loop, closing = asyncio.get_running_loop(), asyncio.Event()
+            monkeypatch.setattr(compaction, "_rewrite", counted)
+            journal.settings = msgspec.structs.replace(settings, bytes_max=ByteSize(12 * 64 * KIB))
+            making = asyncio.create_task(
+                rim.committer.enforce_retention(0, rules=DROPPING, sent={}, declare=lambda _: None)
+            )
+            waits: list[int] = []
+            while not closing.is_set():
+                before = rewritten
+                journal.note(9, b"taken by a full log, too")
+                await rim.committer.wait_durable(journal.open_commit)
+                waits.append(rewritten - before)
+            assert max(waits) <= STEPS_MAX + 1
+            making.cancel()
+
+    asyncio.run(run())
+    assert rewritten <= 20 + STEPS_MAX
+    assert not [name for name in tmp_path.iterdir() if name.suffix == ".tmp"]
+    journal = open_real(tmp_path, settings)
+    assert journal.bounds(TopicPartition("b", 0)).start == 0
     journal.close()
 
 

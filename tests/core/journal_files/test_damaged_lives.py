@@ -17,7 +17,7 @@ BLOCK = 4096
 
 
 class DamagedLife(CrowdedLife):
-    """Flipped, zeroed, cut or removed, in a segment that is older than the newest two: FORMAT.md has more to say of those."""
+    """Flipped, zeroed, cut or removed, in a segment older than the newest two: FORMAT.md has more to say of those."""
 
     damaged = ""
 
