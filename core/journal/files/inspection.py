@@ -1,17 +1,20 @@
 """What is on disk, for a person: `headwater log dump DIR` (with --stream: its records) and `headwater log verify DIR`.
 
-Reads only, takes no lock, and so works beside a running edge: a segment that is retired meanwhile is left out, and
-the tail of the newest segment is where the writer may be at work, so nothing there counts as damage.
+Reads only, takes no lock, and so works beside a running edge: a segment that is retired meanwhile is left out, one that is
+compacted is read anew, as the file that was open may be overwritten by then, and the tail of the newest segment is where the
+writer may be at work, so nothing there counts as damage.
 """
 
 from __future__ import annotations
 
+import contextlib
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 
-from ...batch import decode_batch, validate_batch
+from ...batch import decode_batch, parse_header, validate_batch
 from ...belief import Mark, Stamp
 from ...disk import Disk
 from ...errors import Corrupt, HeadwaterError, Missing
@@ -94,6 +97,8 @@ def records(directory: str, stream: str, *, disk: Disk) -> Iterator[str]:
     starts = {TopicPartition(b.stream, b.partition): b.start for b in bounds}
     others: set[str] = set()
     told = False
+    # compacted meanwhile, a segment that was shown stands again in a later one
+    shown = starts
     for held in _segments(directory, disk, state, sequences):
         for item in walk(held.buffer, salt=held.segment.salt, sequence=held.segment.sequence):
             if isinstance(item, Stretch):
@@ -102,9 +107,12 @@ def records(directory: str, stream: str, *, disk: Disk) -> Iterator[str]:
                 others.add(entry.partition.topic)
                 if entry.partition.topic != stream:
                     continue
-                for line in _records(held.buffer, entry, starts.get(entry.partition, 0)):
+                for line in _records(held.buffer, entry, shown.get(entry.partition, 0)):
                     told = True
                     yield line
+                with contextlib.suppress(Corrupt):
+                    header = parse_header(held.buffer, entry.start)
+                    shown[entry.partition] = max(header.next_offset, shown.get(entry.partition, 0))
     if not told:
         named = ", ".join(sorted(others - {stream})) or "no stream at all"
         raise Missing(f"{directory} holds no record of {stream!r}, but of {named}")
@@ -196,24 +204,52 @@ def _segments(
     damage: list[str] | None = None,
 ) -> Iterator[_Held]:
     log_id = bytes.fromhex(_log_id(state, directory, disk, sequences))
-    for index, sequence in enumerate(sequences):
-        newest = index == len(sequences) - 1
+    left = deque(sequences)
+    newest = last = sequences[-1] if sequences else 0
+    while left:
+        sequence = left.popleft()
         try:
-            segment = open_segment(disk, directory, sequence, log_id=log_id, read_only=True)
-        except Missing:
-            continue  # retired since it was listed
+            held = _hold(directory, disk, sequence, list(left), log_id, newest=sequence == newest)
         except HeadwaterError as error:
             if damage is not None and _still_there(directory, disk, sequence):
                 damage.append(str(error))
             continue
+        if held is not None:
+            yield held
+            continue
+        # retired since it was listed, or what survives of it stands in a later one: that may be younger than the list
+        standing = _survey(directory, disk)[1]
+        newest = max(standing, default=0)
+        if last not in standing:
+            last = min((s for s in standing if s > last), default=last)
+        left = deque(s for s in standing if sequence < s <= last)
+
+
+def _hold(
+    directory: str, disk: Disk, sequence: int, later: list[int], log_id: bytes, *, newest: bool
+) -> _Held | None:
+    """None where it is gone. Raises HeadwaterError."""
+    held = None
+    for _ in range(_ATTEMPTS):
+        try:
+            segment = open_segment(disk, directory, sequence, log_id=log_id, read_only=True)
+        except Missing:
+            return None
         try:
             segment.footer = load_footer(segment)
-            limit = _limit(segment, directory, disk, sequences[index + 1 :], log_id)
+            limit = _limit(segment, directory, disk, later, log_id)
             buffer = read_through(segment.file, limit)
         finally:
             segment.file.close()
-        if _still_there(directory, disk, sequence):
-            yield _Held(segment, buffer, newest, segment.footer is not None)
+        held = _Held(segment, buffer, newest, segment.footer is not None)
+        try:
+            again = open_segment(disk, directory, sequence, log_id=log_id, read_only=True)
+        except Missing:
+            return None
+        again.file.close()
+        if again.salt == segment.salt:
+            break  # else it was compacted, and what was read may be of the next life of its file
+    return held
 
 
 def _missing(
