@@ -362,6 +362,8 @@ class _Planner:
         sequence, footer = self._shelf.sequences[index], self._footer(index)
         if self._must_stay(footer) or sequence in self._shelf.damaged:
             return None
+        if sequence >= self._journal.end_position.segment:
+            return None  # it tells with a place in the old file how far may be read: behind it the disk refused all since
         if self._shelf.segment(sequence).header is None:
             return None
         kept = {

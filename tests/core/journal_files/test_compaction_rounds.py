@@ -10,11 +10,18 @@ import pytest
 from headwater.core.errors import Unavailable
 from headwater.core.journal.files import FileJournal, StreamRetention, WhenFull
 from headwater.core.journal.files.compaction import compact
-from headwater.core.journal.files.retention import RetentionPlan, carry_out, give_up
+from headwater.core.journal.files.retention import RetentionPlan, carry_out, give_up, plan
 from headwater.core.journal.files.runs import Run
 from headwater.core.journal.files.state import load_state, store_state
 from tests.core.journal_files.oracle import DIRECTORY, contents, open_journal
-from tests.core.journal_files.test_compaction import ALARMS, OTHER, TELEMETRY, crowded, squeezed
+from tests.core.journal_files.test_compaction import (
+    ALARMS,
+    OTHER,
+    TELEMETRY,
+    alarms_of,
+    crowded,
+    squeezed,
+)
 from tests.core.journal_files.test_damage import put
 from tests.core.journal_files.test_damage import segment as path_of
 from tests.sim.disk import SimDisk
@@ -132,3 +139,25 @@ def test_a_compacted_file_is_known_for_as_small_as_it_is_though_no_state_says_so
     journal = open_journal(disk)
     squeezed(journal)  # looks at every segment that it may give up
     assert journal.used_bytes == used
+
+
+def test_the_end_of_what_is_durable_stays_where_it_is() -> None:
+    """A disk that refuses can leave empty segments behind the newest frame. What was moved into that frame's segment, behind
+    where it ended, could not be read in arrival order before the next commit."""
+    journal = open_journal(SimDisk(random.Random(0)))
+    while len(journal.shelf.sequences) < 5:
+        put(journal, TELEMETRY, size=16_000)
+        put(journal, ALARMS, 5, size=3000)
+    journal.appender.abandon()
+    put(journal, ALARMS, size=60)
+    newest = journal.end_position.segment
+    for _ in range(2):
+        journal.appender.abandon()
+        journal.appender._open_next()
+    before = alarms_of(journal)
+    sent = {TELEMETRY: journal.bounds(TELEMETRY).end}
+    carry_out(journal, plan(journal, 0, rules={}, sent=sent, free_bytes=0))
+    assert journal.counters.segments_compacted > 2
+    assert newest in journal.shelf.sequences
+    assert newest not in journal.shelf.compacted
+    assert alarms_of(journal) == before, "by arrival, too"

@@ -12,6 +12,7 @@ from headwater.core.journal.files import FileJournal, inspection
 from headwater.core.journal.files.inspection import dump, records, verify
 from headwater.core.journal.files.retention import RetentionPlan, carry_out
 from headwater.core.journal.files.runs import Run
+from headwater.core.journal.files.scan import read_through
 from tests.core.journal_files.oracle import DIRECTORY
 from tests.core.journal_files.test_compaction import ALARMS, TELEMETRY, alarmed, alarms_of, crowded
 from tests.core.journal_files.test_damage import put
@@ -43,12 +44,12 @@ def once_before_reading(
     journal: FileJournal, change: Callable[[FileJournal], None]
 ) -> Callable[[File, int], bytes]:
     """A slow card: the file is open, and before it is read the edge has gone on."""
-    read, waiting = inspection.read_through, [change]
+    waiting = [change]
 
     def late(file: File, limit: int) -> bytes:
         if file.path.endswith(f"{4:020d}.segment") and waiting:
             waiting.pop()(journal)
-        return read(file, limit)
+        return read_through(file, limit)
 
     return late
 
