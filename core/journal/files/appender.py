@@ -385,10 +385,12 @@ class Appender:
         return self._rng.getrandbits(32)
 
     @contextlib.contextmanager
-    def replacement(self, path: str) -> Iterator[File]:
+    def replacement(self, path: str, size: int) -> Iterator[File]:
         """A file to write what will take a segment's place, gone again if it does not. Raises Unavailable."""
         try:
             self._disk.remove(path)
+            if self._disk.free_bytes(self.directory) < size:
+                raise DiskFull(f"cannot compact: {path}: fewer than {size} bytes are free")
             file = self._disk.create(path)
             try:
                 yield file

@@ -25,7 +25,8 @@ durable, a crash between would leave neither; a test does that, and the simulate
 (test_compaction_cuts.py).
 
 Any refusal by the disk, want of space included, leaves all as it was; the run is planned again, and then loses nothing
-new. The room for the temporary file is in the journal's reserve (`reserve_bytes`), also where the disk is the limit.
+new. The room for the temporary file is in the journal's reserve (`reserve_bytes`), also where the disk is the limit; where
+others have taken it all the same, nothing is written: a log that is full tries again every second.
 The old file of j is not lost with its name: it has a second one, and becomes a spare when the renaming is durable.
 
 Not compacted: the open segment and the newest sealed one (of their frames a crash may still cut some off, and
@@ -95,7 +96,7 @@ def steps(journal: FileJournal, run: Run) -> Generator[None, None, None]:
             header, newest = shelf.segment(run.first).header, shelf.footer(run.last)
         if header is None:
             raise Damaged
-        with appender.replacement(path) as file:
+        with appender.replacement(path, run.written) as file:
             rewriting = _Rewriting(file, header, run.last, appender.new_salt())
             if newest.totals.notes:
                 rewriting.table(*_reserved(*_frames(journal, run.last)))

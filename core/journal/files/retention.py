@@ -341,7 +341,8 @@ class _Planner:
         )
         for members in choose(candidates, wanted=self._wanted, costs=costs):
             self._wanted -= costs.gain(members)
-            self._plan.runs.append(Run([each.sequence for each in members]))
+            run = Run([each.sequence for each in members], costs.written(members))
+            self._plan.runs.append(run)
             chosen.update(each.sequence for each in members)
             for each in members:
                 self._empty(each.footer, level, carrying=carrying)

@@ -29,9 +29,10 @@ _BATCH_BYTES_MIN = 68  # header and the smallest record
 
 
 class Run(NamedTuple):
-    """Sequences of sealed segments that follow each other, ascending."""
+    """Sequences of sealed segments that follow each other, ascending. `written`: what is made of them takes no more."""
 
     members: list[int]
+    written: int = 0
 
     @property
     def first(self) -> int:

@@ -7,6 +7,7 @@ import random
 import msgspec
 import pytest
 
+from headwater.core.disk import DiskFull
 from headwater.core.errors import Unavailable
 from headwater.core.journal.files import FileJournal, StreamRetention, WhenFull
 from headwater.core.journal.files.compaction import compact
@@ -161,3 +162,19 @@ def test_the_end_of_what_is_durable_stays_where_it_is() -> None:
     assert newest in journal.shelf.sequences
     assert newest not in journal.shelf.compacted
     assert alarms_of(journal) == before, "by arrival, too"
+
+
+def test_where_there_is_no_room_for_it_nothing_is_written() -> None:
+    """A disk that others have filled: tried again every second, half a file each time would wear out a card in weeks."""
+    disk = SimDisk(random.Random(0))
+    journal = crowded(disk, 8)
+    agreed = squeezed(journal)
+    give_up(journal, agreed)
+    (run, *_) = agreed.runs
+    disk.free, calls = run.written - 1, disk.calls
+    with pytest.raises(DiskFull):
+        compact(journal, run)
+    assert disk.calls - calls < 20, "hardly a look"
+    disk.free = run.written
+    compact(journal, run)
+    assert 0 < journal.counters.compacted_bytes <= run.written
