@@ -191,6 +191,7 @@ class _Planner:
         self._starts: dict[TopicPartition, int] = {}
         self._plan = RetentionPlan()
         self._wanted = 0  # bytes
+        self._free: int | None = None
         self._why = ""
         self._footers: dict[int, Footer] = {}
         self._footers_bytes = 0
@@ -283,7 +284,7 @@ class _Planner:
     def _by_total(self, free_bytes: int | None) -> None:
         journal, settings = self._journal, self._journal.settings
         segment = int(settings.segment_bytes)
-        limit = int(settings.bytes_max)
+        limit, self._free = int(settings.bytes_max), free_bytes
         if free_bytes is not None:
             # a disk that others fill lowers the limit, before a roll would fail for want of space
             limit = min(limit, journal.used_bytes + free_bytes)
@@ -340,6 +341,8 @@ class _Planner:
             if sequence not in gone
         )
         for members in choose(candidates, wanted=self._wanted, costs=costs):
+            if self._free is not None and costs.written(members) > self._free:
+                return  # others have filled the disk: nothing is given up for what cannot be done
             self._wanted -= costs.gain(members)
             run = Run([each.sequence for each in members], costs.written(members))
             self._plan.runs.append(run)

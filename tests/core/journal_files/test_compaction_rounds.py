@@ -14,9 +14,11 @@ from headwater.core.journal.files.compaction import compact
 from headwater.core.journal.files.retention import RetentionPlan, carry_out, give_up, plan
 from headwater.core.journal.files.runs import Run
 from headwater.core.journal.files.state import load_state, store_state
+from headwater.core.units import KIB
 from tests.core.journal_files.oracle import DIRECTORY, contents, open_journal
 from tests.core.journal_files.test_compaction import (
     ALARMS,
+    DROP,
     OTHER,
     TELEMETRY,
     alarms_of,
@@ -157,11 +159,19 @@ def test_the_end_of_what_is_durable_stays_where_it_is() -> None:
         journal.appender._open_next()
     before = alarms_of(journal)
     sent = {TELEMETRY: journal.bounds(TELEMETRY).end}
-    carry_out(journal, plan(journal, 0, rules={}, sent=sent, free_bytes=0))
+    carry_out(journal, plan(journal, 0, rules={}, sent=sent, free_bytes=64 * KIB))
     assert journal.counters.segments_compacted > 2
     assert newest in journal.shelf.sequences
     assert newest not in journal.shelf.compacted
     assert alarms_of(journal) == before, "by arrival, too"
+
+
+def test_nothing_is_given_up_for_a_run_that_the_disk_has_no_room_for() -> None:
+    journal = crowded(SimDisk(random.Random(0)), 8)
+    agreed = plan(journal, 0, rules=DROP, sent={}, free_bytes=4 * KIB)
+    assert not agreed.runs
+    assert not agreed.losses
+    assert plan(journal, 0, rules=DROP, sent={}, free_bytes=64 * KIB).losses
 
 
 def test_where_there_is_no_room_for_it_nothing_is_written() -> None:
