@@ -87,9 +87,8 @@ class Appender:
         self.next_sequence = 1
         self.absent: list[Range] = []  # goes into the state (holes.py)
         self.position = BLOCK_BYTES
-        self._first_frame = (
-            BLOCK_BYTES  # what the open segment holds below it is no reason to seal it
-        )
+        # what the open segment holds below it is no reason to seal it
+        self._first_frame = BLOCK_BYTES
         self.spares: deque[str] = deque()
         self.state = State(log_id="")
         self.recycling = settings.recycle == "always" or (
@@ -241,12 +240,14 @@ class Appender:
             sequence=active.sequence,
             salt=active.salt,
         )
-        with contextlib.suppress(Unavailable):  # a missing footer costs a scan, not a record
+        try:  # a missing footer costs a scan, not a record
             if position >= self.position:  # never over a frame, whatever was miscounted
                 active.file.write(position, placed)
                 active.file.sync()
                 self.counters.syncs += 1
                 self.counters.bytes_written += len(placed)
+        except Unavailable:
+            self.shelf.unsealed.add(active.sequence)
         active.end = self.position
         self._previous = (active.sequence, self.position)
         self.shelf.roll(None, footer=decode_footer(data, salt=active.salt))
@@ -390,7 +391,7 @@ class Appender:
         try:
             self._disk.remove(path)
             if self._disk.free_bytes(self.directory) < size:
-                raise DiskFull(f"cannot compact: {path}: fewer than {size} bytes are free")
+                raise DiskFull(f"cannot write {size} bytes: {path}: fewer are free")
             file = self._disk.create(path)
             try:
                 yield file
@@ -480,8 +481,7 @@ class Appender:
 
     @property
     def _has_place(self) -> bool:
-        """Whether one more file is to become a spare: what an ordinary round gives back is, for the next rolls, and the
-        reserve has room for it; what a lowered limit gives back is not."""
+        """For one spare more: what an ordinary round gives back is for the next rolls, what a lowered limit does is not."""
         spares = len(self.spares) + len(self._replaced) + len(self.emptied)
         return self.recycling and spares < self._settings.spares + HEADROOM_SEGMENTS
 

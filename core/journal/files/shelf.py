@@ -57,6 +57,7 @@ class Shelf:
         self.hidden: dict[int, list[Stretch]] = {}
         self.compacted: dict[int, int] = {}  # those whose file is smaller than a segment: its bytes
         self.spared_bytes = 0  # … and how much smaller all of them are
+        self.unsealed: set[int] = set()  # their footers may be in the cache alone
         self.losses: list[Loss] = []  # found and not yet taken
         self.quarantined: list[str] = []
         # Where partitions start: offsets below are retired, so no table need know more of them.
@@ -139,6 +140,7 @@ class Shelf:
     def _forget(self, sequence: int) -> None:
         self._rebuilt.pop(sequence, None)
         self._guessed.discard(sequence)
+        self.unsealed.discard(sequence)
         self._ends_known.pop(sequence, None)
         if self.compacted.pop(sequence, None) is not None:
             self.were_compacted({})
@@ -196,6 +198,8 @@ class Shelf:
         """Its file has no footer: where it ends stands in the header of the segment behind it, which must not go first."""
         try:
             segment = self.segment(sequence)
+            if sequence in self.unsealed:
+                return True
             return segment.own_end is None and load_footer(segment) is None
         except SegmentLost:
             return False

@@ -7,7 +7,13 @@ import random
 import msgspec
 import pytest
 
-from headwater.core.journal.files import FileJournal, FileJournalSettings
+from headwater.core.journal.files import (
+    FileJournal,
+    FileJournalSettings,
+    StreamRetention,
+    WhenFull,
+)
+from headwater.core.journal.files.retention import plan
 from headwater.core.record import TopicPartition
 from tests.core.journal_files.oracle import SMALL, contents, open_journal
 from tests.core.journal_files.test_damage import put, segment
@@ -68,3 +74,23 @@ def test_one_that_is_missing_is_told_though_the_next_knows_nothing_of_it(between
     missing = {(p, o) for p, records in before.items() for o in records if o not in after[p]}
     assert missing == {(p, o) for p in (A, B) for o in range(3)}
     assert told(journal) == missing
+
+
+@pytest.mark.parametrize("sealed", [True, False])
+def test_a_footer_that_was_not_synced_tells_no_end(sealed: bool) -> None:
+    """It is read from the cache until the power goes. The next segment, whose header tells the end, must not go before."""
+    disk = SimDisk(random.Random(0))
+    journal = open_journal(disk)
+    put(journal, B)
+    put(journal, A, size=16_000)
+    active = journal.shelf.active
+    assert active is not None
+    disk.sync_error = 0.0 if sealed else 1.0
+    journal.appender._seal(active)
+    disk.sync_error = 0.0
+    while len(journal.shelf.sequences) < 6:
+        put(journal, A, size=16_000)
+    rules = {"a": StreamRetention(when_full=WhenFull.DROP_OLDEST)}
+    agreed = plan(journal, 0, rules=rules, sent={}, free_bytes=0)
+    assert (2 in agreed.segments) is sealed
+    assert 3 in agreed.segments

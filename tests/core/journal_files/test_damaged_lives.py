@@ -39,6 +39,9 @@ class DamagedLife(CrowdedLife):
 
     def _damage(self) -> None:
         rng, disk = self.rng, self.disk
+        disk.sync_directory(
+            DIRECTORY
+        )  # else a name that was not durable could bring the whole file back
         standing = [name for name in disk.list(DIRECTORY) if name.endswith(".segment")][:-2]
         if not standing:
             return
