@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 from typing import cast
 
 import msgspec
 import pytest
 
 from headwater.core.disk import File
+from headwater.core.errors import Unavailable
 from headwater.core.journal.files import (
     FileJournal,
     StreamRetention,
@@ -23,19 +25,22 @@ from headwater.core.journal.files import (
     recovery,
     retention,
 )
+from headwater.core.journal.files.appender import Appender
 from headwater.core.journal.files.compaction import compact
 from headwater.core.journal.files.covered import Covered
 from headwater.core.journal.files.holes import united
 from headwater.core.journal.files.index import Footer
 from headwater.core.journal.files.inspection import verify
-from headwater.core.journal.files.retention import plan
+from headwater.core.journal.files.retention import give_up, plan
 from headwater.core.journal.files.runs import Run
 from headwater.core.units import KIB
-from tests.core.journal_files.oracle import DIRECTORY, PARTITIONS, Life
+from tests.core.journal_files.oracle import DIRECTORY, PARTITIONS, Life, open_journal
+from tests.core.journal_files.test_compaction import TELEMETRY, alarms_of, crowded, squeezed
+from tests.core.journal_files.test_damage import put
 from tests.core.journal_files.test_early_power_cuts import EarlyLife
 from tests.core.journal_files.test_noted_power_cuts import NotedLife
 from tests.core.journal_files.test_power_cuts import seeds
-from tests.sim.disk import SimCrash
+from tests.sim.disk import SimCrash, SimDisk
 
 
 class CrowdedLife(Life):
@@ -206,3 +211,62 @@ def test_a_recovery_that_forgets_what_is_covered_is_condemned(
 ) -> None:
     monkeypatch.setattr(recovery, "covered_by", lambda *_: Covered([], {}))
     assert len(_at_each_call(0.5)) > 5
+
+
+def _replaced_and_rolled(disk: SimDisk) -> tuple[int, dict[int, bytes]]:
+    """A compaction whose renaming the directory does not take, and commits that need another file."""
+    journal = crowded(disk)
+    agreed = squeezed(journal)
+    give_up(journal, agreed)
+    before, first = alarms_of(journal), disk.calls
+    journal.appender.spares.clear()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(disk, "sync_directory", _refusing)
+        with pytest.raises(Unavailable):
+            compact(journal, agreed.runs[0])
+    assert journal.counters.segments_compacted
+    sealed = len(journal.shelf.sequences)
+    while len(journal.shelf.sequences) < sealed + 2:
+        put(journal, TELEMETRY, size=16_000)
+    return first, before
+
+
+def _refusing(path: str) -> None:
+    raise Unavailable(f"cannot sync directory: {path}: input/output error")
+
+
+def _lost_at_each_call() -> list[int]:
+    counting = SimDisk(random.Random(0))
+    first, before = _replaced_and_rolled(counting)
+    lost = []
+    for call in range(first + 1, counting.calls + 1):
+        disk = SimDisk(random.Random(0))
+        disk.crash_at = call
+        with contextlib.suppress(SimCrash):
+            _replaced_and_rolled(disk)
+        disk.restart(power_cut=True, keep=0.0)
+        journal = open_journal(disk)
+        try:
+            assert alarms_of(journal) == before
+            assert not journal.take_losses()
+        except AssertionError:
+            lost.append(call)
+    return lost
+
+
+def test_a_file_that_was_replaced_is_not_used_before_that_is_durable() -> None:
+    assert not _lost_at_each_call()
+
+
+def test_a_replaced_file_that_is_a_spare_at_once_is_condemned(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    take_place = Appender.take_place
+
+    def at_once(appender: Appender, path: str, sequence: int) -> None:
+        take_place(appender, path, sequence)
+        while appender._replaced:
+            appender.spares.append(appender._make_spare(appender._replaced.pop()))
+
+    monkeypatch.setattr(Appender, "take_place", at_once)
+    assert _lost_at_each_call()

@@ -9,8 +9,8 @@ import pytest
 
 from headwater.core.disk import DiskFull
 from headwater.core.errors import Unavailable
-from headwater.core.journal.files import FileJournal, StreamRetention, WhenFull
-from headwater.core.journal.files.compaction import compact
+from headwater.core.journal.files import FileJournal, StreamRetention, WhenFull, names
+from headwater.core.journal.files.compaction import compact, steps
 from headwater.core.journal.files.retention import RetentionPlan, carry_out, give_up, plan
 from headwater.core.journal.files.runs import Run
 from headwater.core.journal.files.state import load_state, store_state
@@ -188,3 +188,21 @@ def test_where_there_is_no_room_for_it_nothing_is_written() -> None:
     disk.free = run.written
     compact(journal, run)
     assert 0 < journal.counters.compacted_bytes <= run.written
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_what_the_medium_gives_back_otherwise_takes_no_place(seed: int) -> None:
+    disk, rng = SimDisk(random.Random(0)), random.Random(seed)
+    journal = crowded(disk, 8)
+    agreed = squeezed(journal)
+    give_up(journal, agreed)
+    before, listed, (run, *_) = contents(journal), disk.list(DIRECTORY), agreed.runs
+    compacting = steps(journal, run)
+    for _ in range(len(run.members) + 1):
+        next(compacting)
+    path = f"{DIRECTORY}/{names.compacted(run.last)}"
+    disk.flip(path, rng.randrange(len(disk.bytes_of(path))), rng.randint(1, 255))
+    with pytest.raises(Unavailable):
+        next(compacting)
+    assert contents(journal) == before
+    assert disk.list(DIRECTORY) == listed
