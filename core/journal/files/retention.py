@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import product
+from math import inf
 
 from ...gap import GAPS_PARTITION
 from ...record import GAPS_STREAM, TopicPartition
@@ -368,7 +369,8 @@ class _Planner:
             return None
         if sequence >= self._journal.end_position.segment:
             return None  # it tells with a place in the old file how far may be read: behind it the disk refused all since
-        if self._shelf.segment(sequence).header is None:
+        header = self._shelf.segment(sequence).header
+        if header is None:
             return None
         kept = {
             partition: summary
@@ -382,6 +384,11 @@ class _Planner:
             sum(entries_max(p, summary, footer.totals.batches) for p, summary in kept.items()),
             {partition: summary.end for partition, summary in kept.items()},
             footer,
+            header.created_ms,
+            min(
+                (1000 * age for p in kept if (age := self._rule(p).age_max) is not None),
+                default=inf,
+            ),
         )
 
     def _costs(self, level: int) -> Costs:

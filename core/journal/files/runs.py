@@ -12,8 +12,9 @@ Knows nothing of files, nor of why something survives.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
+from math import inf
 from typing import NamedTuple
 
 from ...record import TopicPartition
@@ -45,13 +46,15 @@ class Run(NamedTuple):
 
 class Candidate(NamedTuple):
     """A segment that may be compacted. `kept`: at most so many bytes of entries survive; `ends`: of which partitions, and
-    where each ends in it."""
+    where each ends in it; `created_ms`: of the oldest it stands for; `age_max_ms`: the least that any of them may become."""
 
     sequence: int
     file_bytes: int
     kept: int
     ends: Mapping[TopicPartition, int]
     footer: Footer
+    created_ms: int = 0
+    age_max_ms: float = inf
 
 
 def entries_max(partition: TopicPartition, summary: Summary, batches: int) -> int:
@@ -120,9 +123,13 @@ def choose(
     return chosen
 
 
-def _continues(run: Iterable[Candidate], each: Candidate) -> bool:
+def _continues(run: Sequence[Candidate], each: Candidate) -> bool:
     """A footer tells with one number where a partition ends and where its last batch here does: they must be the same, which
-    they are not where damage made a partition jump in between."""
+    they are not where damage made a partition jump in between. And one number is the age of all: what has a limit of age is
+    not united with what is younger by more than that, else it is kept as long as there is something to unite it with."""
+    age_max = min(member.age_max_ms for member in (*run, each))
+    if each.footer.totals.wall_ms - run[0].created_ms > age_max:
+        return False
     last: dict[TopicPartition, int] = {}
     for member in run:
         last |= member.ends

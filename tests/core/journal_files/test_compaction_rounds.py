@@ -7,6 +7,7 @@ import random
 import msgspec
 import pytest
 
+from headwater.core.clock import ManualClock
 from headwater.core.disk import DiskFull
 from headwater.core.errors import Unavailable
 from headwater.core.journal.files import FileJournal, StreamRetention, WhenFull, names
@@ -14,7 +15,7 @@ from headwater.core.journal.files.compaction import compact, steps
 from headwater.core.journal.files.retention import RetentionPlan, carry_out, give_up, plan
 from headwater.core.journal.files.runs import Run
 from headwater.core.journal.files.state import load_state, store_state
-from headwater.core.units import KIB
+from headwater.core.units import KIB, Duration
 from tests.core.journal_files.oracle import DIRECTORY, contents, open_journal
 from tests.core.journal_files.test_compaction import (
     ALARMS,
@@ -27,6 +28,7 @@ from tests.core.journal_files.test_compaction import (
 )
 from tests.core.journal_files.test_damage import put
 from tests.core.journal_files.test_damage import segment as path_of
+from tests.core.journal_files.test_retention import TIGHT
 from tests.sim.disk import SimDisk
 
 
@@ -206,3 +208,25 @@ def test_what_the_medium_gives_back_otherwise_takes_no_place(seed: int) -> None:
         next(compacting)
     assert contents(journal) == before
     assert disk.list(DIRECTORY) == listed
+
+
+def test_what_has_a_limit_of_age_is_not_kept_young_by_what_it_is_united_with() -> None:
+    """Without an uplink a log drops by age alone: of alarms united again and again the oldest had the age of the newest."""
+    clock, day = ManualClock(), 86_400
+    journal = open_journal(SimDisk(random.Random(0)), settings=TIGHT, clock=clock)
+    rules = {
+        "a": StreamRetention(when_full=WhenFull.DROP_OLDEST, priority=1),
+        "b": StreamRetention(age_max=Duration(7 * day)),
+    }
+    since: dict[int, int] = {}
+    for _ in range(200):
+        clock.advance(day / 4)
+        since[journal.writer(ALARMS).next_offset] = clock.wall_ms()
+        put(journal, ALARMS, size=60)
+        put(journal, TELEMETRY, 2, size=16_000)
+        carry_out(journal, plan(journal, clock.wall_ms(), rules=rules, sent=None))
+        journal.update_full()
+        assert journal.full is None
+        oldest = min(alarms_of(journal))
+        assert clock.wall_ms() - since[oldest] <= (2 * 7 + 1) * day * 1000
+    assert journal.counters.segments_compacted > 50
