@@ -173,9 +173,8 @@ class Committer:
             for run in agreed.runs:
                 compacting = steps(journal, run)
                 while await self.run(partial(self._advance, compacting)):  # commits have their turn
-                    if (
-                        self._closing.is_set()
-                    ):  # the next start finds nothing to lose, and begins anew
+                    if self._closing.is_set():
+                        # nothing has happened: the next start plans it again, and loses nothing by it
                         await self.run(compacting.close)
                         break
                 if self._closing.is_set():
