@@ -14,18 +14,23 @@ commit comes next; where none comes for `evidence_quiet`, one is made for it, so
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
+import msgspec
+
+from ...core.errors import Refused
 from ...core.record import TopicPartition
 from ..mqtt.packets import SubscriptionOptions, Will
 from . import notes
-from .doubts import Doubts
+from .doubts import ENTRY_BYTES, Doubts
 from .journal import Committer, Journal
 from .moments import Moments
 
 if TYPE_CHECKING:
     from .peer import Peer
     from .sessions import Session
+
+_T = TypeVar("_T")
 
 DURABLE = 0
 _RETAINED_PER_NOTE = 10_000
@@ -206,7 +211,8 @@ class Book:
             if doubts is None or not session.number:
                 continue
             packed = doubts.seal(commit, self._monotonic())
-            if packed and session.link is not None and (end := session.link.spoken()) is not None:
+            is_fresh = doubts.holds(commit)
+            if is_fresh and session.link is not None and (end := session.link.spoken()) is not None:
                 doubts.written(
                     commit, end
                 )  # acknowledged before the disk has it, by its stream's choice
@@ -217,7 +223,7 @@ class Book:
                     (received if is_taken else released).append(packet_id)
             said.append(notes.Inbound(session.number, received, released, doubts.settled, packed))
             self.dirty_sessions.add(session.number)
-            if packed:
+            if is_fresh:
                 self._uncertain.add(session)
         self._publishing.clear()
         self._unsaid.clear()
@@ -226,7 +232,7 @@ class Book:
         for tp, offsets in self._retained.items():
             for first in range(0, len(offsets), _RETAINED_PER_NOTE):
                 at = notes.RetainedAt(*tp, offsets[first : first + _RETAINED_PER_NOTE])
-                self._journal.note(notes.RETAINED, notes.encode([at]))
+                self._put(notes.RETAINED, [at], _halves_of_retained)
         self._retained.clear()
         self._quiet_since = -1.0
 
@@ -237,10 +243,22 @@ class Book:
             part.append(inbound)
             size += len(inbound.doubts) + 64 + 3 * len(inbound.received + inbound.released)
             if size > _NOTE_BYTES:
-                self._journal.note(notes.INBOUND, notes.encode(part))
+                self._put(notes.INBOUND, part, _halves_of_inbound)
                 part, size = [], 0
         if part:
-            self._journal.note(notes.INBOUND, notes.encode(part))
+            self._put(notes.INBOUND, part, _halves_of_inbound)
+
+    def _put(self, kind: int, said: list[_T], halves: Callable[[_T], list[_T]]) -> None:
+        """In as many notes as it takes: no hook of a seal may fail, for the commit is everybody's."""
+        try:
+            self._journal.note(kind, notes.encode(said))
+        except Refused:
+            middle = len(said) // 2
+            parts = (
+                [said[:middle], said[middle:]] if middle else [[each] for each in halves(said[0])]
+            )
+            for part in parts:
+                self._put(kind, part, halves)
 
     # --- evidence ----------------------------------------------------------------------------------------------
 
@@ -302,3 +320,31 @@ class Book:
     def number_from(self, number: int) -> None:
         """Numbers below were given before, if only to sessions that ended."""
         self._next_number = max(self._next_number, number)
+
+
+def _halves_of_retained(said: notes.RetainedAt) -> list[notes.RetainedAt]:
+    middle = len(said.offsets) // 2
+    if not middle:
+        return []
+    return [
+        notes.RetainedAt(said.stream, said.partition, part)
+        for part in (said.offsets[:middle], said.offsets[middle:])
+    ]
+
+
+def _halves_of_inbound(said: notes.Inbound) -> list[notes.Inbound]:
+    """Identifiers first, they may be told in any number of notes. What is in doubt is told in one: where that may not be
+    large enough (10 KiB are, for a client that keeps to its receive maximum), of the newest."""
+    received, released = len(said.received) // 2, len(said.released) // 2
+    if received or released:
+        first = notes.Inbound(
+            said.session, said.received[:received], said.released[:released], said.settled
+        )
+        rest = msgspec.structs.replace(
+            said, received=said.received[received:], released=said.released[released:]
+        )
+        return [first, rest]
+    newest = len(said.doubts) // ENTRY_BYTES // 2 * ENTRY_BYTES
+    if not newest:
+        return []
+    return [msgspec.structs.replace(said, doubts=said.doubts[-newest:])]

@@ -22,6 +22,10 @@ What cannot be told apart, and what is then done: docs/adr/0006-durable-sessions
 
 An entry is ten bytes: packet identifier (big-endian) and eight of BLAKE2b over the content. Hashing waits for the seal of
 the commit, so that a publish costs one list entry until then, and nothing in sessions that are not kept.
+
+A note says what its commit stored, so it must not name what the commit does not hold: a record of a memory stream that was
+acknowledged early is *fleeting*, in doubt in this process alone. Noted, it would outlive the record, and a client that
+repeats after a power cut what the power took would be told that it is stored.
 """
 
 from __future__ import annotations
@@ -48,13 +52,15 @@ UNREAD_S = 20.0
 LOW_IDENTIFIER_MAX = 32
 _HASH_BYTES = 8
 _NONE: AbstractSet[tuple[int, int]] = frozenset()
+_NO_ENTRIES: AbstractSet[bytes] = frozenset()
+_NO_INDEXES: AbstractSet[int] = frozenset()
 
 
 class _Stored:
     """What one commit stored. `position`: of the connection's bytes, after its last PUBACK; None: not written yet.
-    `sealed_at`: seconds, monotonic."""
+    `sealed_at`: seconds, monotonic. `fleeting`: entries among those of `packed`."""
 
-    __slots__ = ("commit", "first_time", "packed", "position", "sealed_at")
+    __slots__ = ("commit", "first_time", "fleeting", "packed", "position", "sealed_at")
 
     def __init__(self, commit: int, packed: bytes = b"", sealed_at: float = float("-inf")) -> None:
         self.commit = commit
@@ -62,10 +68,18 @@ class _Stored:
         self.packed = packed
         self.position: int | None = None
         self.first_time = False  # holds a publish without DUP
+        self.fleeting: AbstractSet[bytes] = _NO_ENTRIES
+
+    @property
+    def noted(self) -> bytes:
+        """What outlives the process."""
+        if not self.fleeting:
+            return self.packed
+        return b"".join(each for each in _cut(self.packed) if each not in self.fleeting)
 
 
 class Doubts:
-    """Of one kept session. Bounded: of more than `entries_max` the oldest are no longer doubted.
+    """Of one kept session. Bounded: the oldest commit is no longer doubted where those after it stored `entries_max`.
 
     A client has at most its receive maximum of publishes unacknowledged, and those are its latest, because
     acknowledgements come in order: the bound costs a client nothing that keeps to it.
@@ -77,6 +91,7 @@ class Doubts:
         "_carried_through",
         "_count",
         "_entries_max",
+        "_fleeting",
         "_last",
         "_proven",
         "_stored",
@@ -93,6 +108,7 @@ class Doubts:
         self._stutters = False
         # appended since the last seal; while nothing is carried the hot path (plain.py) adds to it
         self.fresh: list[Fresh] = []
+        self._fleeting: AbstractSet[int] = _NO_INDEXES  # of `fresh`
         # from earlier connections: packet identifier -> (hash, commit)
         self._carried: dict[int, tuple[bytes, int]] = {}
         self._carried_through = 0
@@ -116,19 +132,24 @@ class Doubts:
 
     # --- while it publishes ------------------------------------------------------------------------------------
 
-    def took(self, run: Run) -> None:
-        """Plain publishes that were just appended; QoS 0 among them is passed over."""
+    def took(self, run: Run, fleeting: AbstractSet[bytes] = _NO_ENTRIES) -> None:
+        """Plain publishes that were just appended; QoS 0 among them is passed over. `fleeting`: PUBACKs of those whose
+        records are in memory alone."""
         fresh = self.fresh
         for topic, payload, puback in run:
             if puback:
                 packet_id = puback[2] << 8 | puback[3]
+                if puback in fleeting:
+                    self._fleeting = self._fleeting | {len(fresh)}
                 fresh.append((topic, payload, packet_id, True))
         if self._carried:
             for entry in fresh:
                 self._carried.pop(entry[2], None)
 
-    def took_publish(self, packet: Publish) -> None:
+    def took_publish(self, packet: Publish, *, fleeting: bool = False) -> None:
         """Any QoS 1 publish that was just appended."""
+        if fleeting:
+            self._fleeting = self._fleeting | {len(self.fresh)}
         self.fresh.append(
             (packet.topic.encode(), _content(packet), packet.packet_id, not packet.dup)
         )
@@ -149,7 +170,7 @@ class Doubts:
     # --- commits -----------------------------------------------------------------------------------------------
 
     def seal(self, commit: int, now: float) -> bytes:
-        """What `commit` stored, packed; empty where it stored nothing of this session. `now`: seconds, monotonic."""
+        """What `commit` stored, packed; empty where it stored nothing that is to be noted. `now`: seconds, monotonic."""
         fresh = self.fresh
         stored = self._stored[-1] if self._stored else None
         if stored is None or stored.commit != commit:
@@ -160,27 +181,39 @@ class Doubts:
         if fresh:
             self.fresh = []
             packed = stored.packed
-            for topic, content, packet_id, first_time in fresh:
+            for index, (topic, content, packet_id, first_time) in enumerate(fresh):
                 digest = _hash(topic, content)
-                packed += packet_id.to_bytes(2, "big") + digest
+                entry = packet_id.to_bytes(2, "big") + digest
+                packed += entry
+                if index in self._fleeting:
+                    stored.fleeting = stored.fleeting | {entry}
                 if packet_id <= LOW_IDENTIFIER_MAX:
                     self._look_for_stutter(packet_id, digest)
                 if first_time:
                     stored.first_time = True
             stored.packed = packed
+            self._fleeting = _NO_INDEXES
             self._count += len(fresh)
             if self._count > self._entries_max:
                 self._bound()
-        return stored.packed
+        return stored.noted
+
+    def holds(self, commit: int) -> bool:
+        """`commit`, just sealed, stored something that is in doubt."""
+        return bool(self._stored) and self._stored[-1].commit == commit
 
     def _look_for_stutter(self, packet_id: int, digest: bytes) -> None:
         self._stutters = self._last.get(packet_id) == digest
         self._last[packet_id] = digest
 
     def _bound(self) -> None:
-        while self._count > self._entries_max and len(self._stored) > 1:
-            oldest = self._stored.pop(0)
-            self._count -= len(oldest.packed) // ENTRY_BYTES
+        while True:
+            oldest = self._stored[0]
+            left = self._count - len(oldest.packed) // ENTRY_BYTES
+            if left < self._entries_max:  # of what it stored some may still be unacknowledged
+                return
+            del self._stored[0]
+            self._count = left
             self.settled = oldest.commit
 
     def written(self, commit: int, position: int) -> None:
@@ -253,7 +286,7 @@ class Doubts:
 
     def state(self) -> list[tuple[int, bytes]]:
         """For the checkpoint; what is not sealed yet is noted with its commit."""
-        return [(stored.commit, stored.packed) for stored in self._stored]
+        return [(each.commit, noted) for each in self._stored if (noted := each.noted)]
 
     def restore(self, state: list[tuple[int, bytes]]) -> None:
         self._stored = [_Stored(commit, packed) for commit, packed in state]
@@ -266,11 +299,13 @@ class Doubts:
 
 
 def _entries(packed: bytes) -> Iterator[tuple[int, bytes]]:
+    for entry in _cut(packed):
+        yield int.from_bytes(entry[:2], "big"), entry[2:]
+
+
+def _cut(packed: bytes) -> Iterator[bytes]:
     for start in range(0, len(packed) - ENTRY_BYTES + 1, ENTRY_BYTES):
-        yield (
-            int.from_bytes(packed[start : start + 2], "big"),
-            packed[start + 2 : start + ENTRY_BYTES],
-        )
+        yield packed[start : start + ENTRY_BYTES]
 
 
 def _content(packet: Publish) -> bytes:

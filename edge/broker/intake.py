@@ -40,6 +40,7 @@ class Intake(Holding):
         unacknowledged = len(run)
         early = counted = 0
         told = 0  # of the run's publishes at QoS 1, to what may come again
+        fleeting: set[bytes] = set()  # PUBACKs of those that are in memory alone
         for topic, payload, puback in run:
             route = known.get(topic)
             try:
@@ -51,7 +52,8 @@ class Intake(Holding):
                 offset = route.append(now_ms, route.key, payload, headers)
             except (TopicRefused, Refused, Unavailable, Closed) as error:
                 # whatever becomes of this one, those before it are in the log and may come again
-                told = self._doubt(run, told, len(acks) + early - counted) + (1 if puback else 0)
+                stored = len(acks) + early - counted
+                told = self._doubt(run, told, stored, fleeting) + (1 if puback else 0)
                 if isinstance(error, Violation) and not isinstance(error, TopicRefused):
                     raise
                 counted = early
@@ -64,7 +66,10 @@ class Intake(Holding):
                 continue
             if route.quiet != generation:
                 self._offer(route, payload, 1 if puback else 0, offset)
-                if puback and not acks and route.early is not None and route.early.passed:
+                passed = puback and route.early is not None and route.early.passed
+                if passed and route.early is not None and route.early.volatile:
+                    fleeting.add(puback)
+                if passed and not acks:
                     answer = puback
                     if receipts:
                         answer = self._with_receipt(puback, route.tp, offset)
@@ -78,16 +83,16 @@ class Intake(Holding):
         published[1] += len(acks) + early
         published[0] += unacknowledged - len(acks) - early
         if session.doubts is not None:
-            self._doubt(run, told, len(acks) + early - counted)
+            self._doubt(run, told, len(acks) + early - counted, fleeting)
         self._hold(acks)
 
-    def _doubt(self, run: Run, first: int, count: int) -> int:
+    def _doubt(self, run: Run, first: int, count: int, fleeting: set[bytes]) -> int:
         """Of a kept session's run, `count` publishes at QoS 1 from the `first` on were appended: until their PUBACK has
         arrived they may come again. Returns the next one."""
         session = self._session
         if session is not None and session.doubts is not None and count:
             at_least_once = [each for each in run if each[2]]
-            session.doubts.took(at_least_once[first : first + count])
+            session.doubts.took(at_least_once[first : first + count], fleeting)
             self._broker.book.publishing(session)
         return first + count
 
@@ -159,7 +164,8 @@ class Intake(Holding):
         if self.receipts:
             answer = self._with_receipt(answer, route.tp, offset)
         if packet.qos == 1 and session.doubts is not None:
-            session.doubts.took_publish(packet)
+            is_fleeting = passed and route.early is not None and route.early.volatile
+            session.doubts.took_publish(packet, fleeting=is_fleeting)
             broker.book.publishing(session)
         if packet.qos == 1 and passed:
             self._pass(answer)

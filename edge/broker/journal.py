@@ -21,6 +21,10 @@ class PartitionWriter(Protocol):
     def passed(self) -> bool:
         """The record appended last may be acknowledged now. Never where `early` is false."""
 
+    @property
+    def volatile(self) -> bool:
+        """What passed is in memory alone: no commit need have it."""
+
     def hurry(self) -> None:
         """Somebody waits for the commit of what was appended, although its stream does not."""
 

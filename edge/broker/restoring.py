@@ -100,6 +100,8 @@ class _Replay:
         self._states: dict[int, notes.SessionState] = {}
         self._numbers: dict[str, int] = {}
         self._batches: dict[TopicPartition, dict[int, StoredRecord]] = {}
+        # opened again, and nothing of it is known; a row may be younger than that note, and say that it ended since
+        self._unknown: dict[int, str] = {}
         self._kinds: dict[int, Callable[[Note], None]] = {
             notes.INBOUND: self._inbound,
             notes.OPENED: self._opened,
@@ -165,7 +167,7 @@ class _Replay:
         state = self._states.get(said.session)
         if state is None or said.fresh:
             if not said.fresh:
-                self._report.lost(f"session {said.client_id!r}: what was kept before it came back")
+                self._unknown[said.session] = said.client_id
             state = notes.SessionState(number=said.session, client_id=said.client_id)
             self._put(state)
         state.expiry_s, state.will, state.left = said.expiry_s, said.will, None
@@ -191,6 +193,7 @@ class _Replay:
 
     def _ended(self, note: Note) -> None:
         said = notes.decode(note.payload, notes.Ended)
+        self._unknown.pop(said.session, None)
         state = self._states.pop(said.session, None)
         if state is not None:
             self._numbers.pop(state.client_id, None)
@@ -247,6 +250,8 @@ class _Replay:
     # --- sessions ----------------------------------------------------------------------------------------------
 
     def make_sessions(self) -> None:
+        for client_id in self._unknown.values():
+            self._report.lost(f"session {client_id!r}: what was kept before it came back")
         made = [self._make(state) for state in self._states.values()]
         for session in made:
             self._broker.adopt(session)

@@ -33,6 +33,8 @@ AHEAD = 4096
 class VolatileWriter(EarlyWriter):
     """Of a memory stream."""
 
+    volatile = True
+
     __slots__ = (
         *("_flying_end", "_lock", "_queued", "_sealed", "_seen", "_spilling", "_stamps", "_tail"),
         *("_unsealed_bytes", "tail_bytes", "tail_bytes_max", "tail_first"),

@@ -111,6 +111,8 @@ class PartitionWriter(Appending):
     _intake: Intake
 
     early = False
+    volatile = False
+    """Whether what passed is in memory alone (volatile.py)."""
     passed = False
     """Whether the record appended last may be acknowledged before its commit: never here (early.py)."""
 

@@ -158,6 +158,7 @@ class MemoryWriter:
         self._tp = tp
         self.early = tp.topic in journal.early
         self.passed = False
+        self.volatile = False
 
     def hurry(self) -> None:
         self._journal.requests += 1

@@ -366,6 +366,21 @@ def test_a_checkpoint_cut_short_is_as_good_as_none(after: bool) -> None:
     assert set(session(machine).filters) == {"a"}
 
 
+def test_a_row_may_say_that_a_session_ended_which_the_notes_after_it_open_again() -> None:
+    """They end it, too: nothing is lost, and nothing is said to be."""
+    machine = Machine()
+    kept(machine)
+    machine.checkpoint()
+    kept(machine)  # opened again, which is noted
+    come_back(machine, clean=True)[0].subscribe("b")  # the first ended, and another began
+    machine.store.crash = True  # after the rows, before the end of the round
+    with pytest.raises(SimCrash):
+        machine.checkpoint()
+    machine.power_cut()
+    assert machine.restored.losses == []
+    assert set(session(machine).filters) == {"b"}
+
+
 def test_a_checkpoint_that_is_refused_leaves_its_notes_pinned_and_is_tried_again() -> None:
     machine = Machine()
     kept(machine).subscribe("a")

@@ -11,6 +11,7 @@ from headwater.edge.broker.doubts import LATEST
 from headwater.edge.broker.peer import Peer as BrokerPeer
 from headwater.edge.mqtt.packets import Acknowledgement, PacketType, Publish, Version
 from headwater.edge.mqtt.properties import Properties
+from headwater.edge.streams import Durability, StreamSettings
 
 from .harness import Peer
 from .machine import Machine
@@ -374,3 +375,110 @@ def test_doubts_are_bounded_by_the_receive_maximum() -> None:
     back.send(again(3 * maximum, b"%d" % (3 * maximum - 1)))
     machine.sync()
     assert len(machine.values) == 3 * maximum
+
+
+@pytest.mark.parametrize("loss", ["connection", "power"])
+def test_the_bound_forgets_no_commit_of_which_something_may_be_unacknowledged(loss: str) -> None:
+    """Of 1,100 the first hundred were read: the other thousand are in flight, and most of them in the older commit."""
+    machine = Machine()
+    peer, wire = connect(machine)
+    for number in range(1, 1101):
+        peer.publish("t", b"%d" % number, id=number)
+        if number in {600, 1100}:
+            machine.sync()
+            wire.deliver()
+    if loss == "connection":
+        peer.lose()
+    else:
+        machine.power_cut()
+    back, _ = connect(machine)
+    back.send(*(again(number, b"%d" % number) for number in range(101, 1101)))
+    machine.sync()
+    assert len(machine.values) == 1100
+
+
+def test_what_many_published_in_one_commit_is_noted_where_a_record_may_not_be_so_large() -> None:
+    """Thirty kilobytes of doubts, and no note above 24 KiB: else the seal would fail, and with it every client's commit."""
+    machine = Machine()
+    peers = [machine.connect(each, clean=False, version=Version.V311) for each in ("c", "d", "e")]
+    for peer in peers:
+        for number in range(1, 1001):
+            peer.publish(peer.client.client_id, b"%d" % number, id=number)
+    machine.sync()
+    machine.power_cut()
+    for peer in peers:
+        name = peer.client.client_id
+        back = machine.connect(name, clean=False, version=Version.V311)
+        back.send(*(again(number, b"%d" % number, name) for number in range(1, 1001)))
+        machine.sync()
+    assert len(machine.values) == 3000
+
+
+def test_of_one_session_the_newest_are_noted_where_no_note_can_hold_all() -> None:
+    machine = Machine()
+    peer, _ = connect(machine, version=Version.V311)
+    first = [Publish(topic="t", payload=b"%d" % n, qos=1, packet_id=n) for n in range(1, 4001)]
+    peer.send(*first)
+    machine.sync()
+    machine.power_cut()
+    back, _ = connect(machine, version=Version.V311)
+    back.send(*(again(number, b"%d" % number) for number in range(3001, 4001)))
+    machine.sync()
+    assert len(machine.values) == 4000
+
+
+# --- streams that do not wait for the disk -----------------------------------------------------------------------
+
+
+def early_machine() -> Machine:
+    return Machine(
+        streams=(
+            StreamSettings(name="m", filters=("m",), durability=Durability.MEMORY),
+            StreamSettings(name="i", filters=("i",), durability=Durability.INTERVAL),
+        )
+    )
+
+
+@pytest.mark.parametrize("topic", ["m", "i"])
+def test_within_one_process_an_early_publish_is_stored_once(topic: str) -> None:
+    machine = early_machine()
+    peer, _ = connect(machine)
+    peer.publish(topic, b"0", id=9)
+    machine.sync()  # what comes next is acknowledged at once
+    peer.publish(topic, b"1")
+    peer.lose()
+    back, _ = connect(machine)
+    back.send(again(1, b"1", topic))
+    machine.log.spill()
+    machine.sync()
+    assert machine.values == [b"0", b"1"]
+
+
+@pytest.mark.parametrize("checkpointed", [False, True])
+@pytest.mark.parametrize("alone", [False, True])
+def test_what_the_power_took_of_memory_is_stored_when_it_comes_again(
+    alone: bool, checkpointed: bool
+) -> None:
+    """Its commit's note was on disk, the record was not: recognised by that, it would be acknowledged and nowhere."""
+    machine = early_machine()
+    peer, _ = connect(machine)
+    peer.publish("m", b"0", id=9)
+    machine.sync()
+    if alone:
+        peer.publish("m", b"1")
+    else:
+        peer.send(
+            Publish(topic="m", payload=b"1", qos=1, packet_id=1),
+            Publish(topic="t", payload=b"2", qos=1, packet_id=2),
+        )
+    machine.broker.book.all_dirty(())
+    machine.log.note(99, b"")  # somebody's commit
+    machine.sync()
+    if checkpointed:
+        machine.checkpoint()
+    machine.power_cut()
+    back, _ = connect(machine)
+    back.send(again(1, b"1", "m"), again(2, b"2"))
+    machine.log.spill()
+    machine.sync()
+    assert sorted(value for value in machine.values if value) == [b"0", b"1", b"2"]
