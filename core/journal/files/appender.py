@@ -289,7 +289,8 @@ class Appender:
 
     def adopt(self, segment: OpenSegment, *, position: int) -> OpenSegment:
         """This is the open segment from now on, its next frame goes to `position`."""
-        segment.map = segment.map or SegmentMap()
+        if segment.map is None:  # one of notes alone has no batches, and counts all the same
+            segment.map = SegmentMap()
         segment.end = self.position = position
         self._first_frame = BLOCK_BYTES
         with self.shelf.lock:

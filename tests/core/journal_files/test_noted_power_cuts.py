@@ -173,3 +173,31 @@ def test_after_a_part_was_cut_off_what_follows_is_kept() -> None:
         again = contents(open_journal(disk))
         assert again.pop(A) == before.pop(A) | {offset: b"after"}
         assert again == before
+
+
+@pytest.mark.parametrize("keep", [0.0, 0.5, 1.0])
+def test_a_segment_of_notes_alone_still_tells_them_when_recovery_closes_it(keep: float) -> None:
+    """What it closes it for is a commit of two frames of which the power left one; no batch stands before that."""
+    for call in range(1, 5):
+        disk = SimDisk(random.Random(call))
+        journal = open_journal(disk)
+        for number in range(3):
+            journal.note(KIND, b"%d" % number)
+            _commit_all(journal)
+        journal.writer(A).append(1, None, bytes(15_000))
+        journal.writer(B).append(1, None, bytes(15_000))
+        disk.crash_at = disk.calls + call
+        with pytest.raises(SimCrash):
+            _commit_all(journal)
+        disk.restart(power_cut=True, keep=keep)
+        for _ in range(2):
+            found = [note.payload for note in open_journal(disk).notes(0)]
+            assert found[:3] == [b"0", b"1", b"2"]
+            disk.restart(power_cut=True)
+
+
+def _commit_all(journal: FileJournal) -> None:
+    commit = journal.seal()
+    assert commit is not None
+    commit.write()
+    journal.complete(commit)
