@@ -288,6 +288,8 @@ class Book:
         doubts = session.doubts
         if doubts is None:
             return
+        # first what it published last: with that it may stutter
+        doubts.seal(self._journal.open_commit, self._monotonic())
         if doubts.open or doubts.carries:
             position = peer.delivered()
             if position is not None and doubts.arrived(position, self._monotonic()):

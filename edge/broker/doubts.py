@@ -52,30 +52,21 @@ UNREAD_S = 20.0
 LOW_IDENTIFIER_MAX = 32
 _HASH_BYTES = 8
 _NONE: AbstractSet[tuple[int, int]] = frozenset()
-_NO_ENTRIES: AbstractSet[bytes] = frozenset()
-_NO_INDEXES: AbstractSet[int] = frozenset()
+_NO_PUBACKS: AbstractSet[bytes] = frozenset()
 
 
 class _Stored:
     """What one commit stored. `position`: of the connection's bytes, after its last PUBACK; None: not written yet.
-    `sealed_at`: seconds, monotonic. `fleeting`: entries among those of `packed`."""
+    `sealed_at`: seconds, monotonic. `noted`: of `packed` what outlives the process."""
 
-    __slots__ = ("commit", "first_time", "fleeting", "packed", "position", "sealed_at")
+    __slots__ = ("commit", "first_time", "noted", "packed", "position", "sealed_at")
 
     def __init__(self, commit: int, packed: bytes = b"", sealed_at: float = float("-inf")) -> None:
         self.commit = commit
         self.sealed_at = sealed_at
-        self.packed = packed
+        self.packed = self.noted = packed
         self.position: int | None = None
         self.first_time = False  # holds a publish without DUP
-        self.fleeting: AbstractSet[bytes] = _NO_ENTRIES
-
-    @property
-    def noted(self) -> bytes:
-        """What outlives the process."""
-        if not self.fleeting:
-            return self.packed
-        return b"".join(each for each in _cut(self.packed) if each not in self.fleeting)
 
 
 class Doubts:
@@ -93,6 +84,7 @@ class Doubts:
         "_entries_max",
         "_fleeting",
         "_last",
+        "_promised",
         "_proven",
         "_stored",
         "_stutters",
@@ -108,11 +100,13 @@ class Doubts:
         self._stutters = False
         # appended since the last seal; while nothing is carried the hot path (plain.py) adds to it
         self.fresh: list[Fresh] = []
-        self._fleeting: AbstractSet[int] = _NO_INDEXES  # of `fresh`
+        self._fleeting: set[int] = set()  # indexes of `fresh`
         # from earlier connections: packet identifier -> (hash, commit)
         self._carried: dict[int, tuple[bytes, int]] = {}
         self._carried_through = 0
         self._answered: list[tuple[int, int]] = []  # position, packet identifier
+        # the same of repetitions whose PUBACK waits for a commit: which, packet identifier
+        self._promised: list[tuple[int, int]] = []
         # (commit, packet identifier) of repetitions whose PUBACK arrived; few sessions ever have one
         self._proven: AbstractSet[tuple[int, int]] = _NONE
         self.settled = 0  # the highest commit of which nothing is in doubt any more
@@ -128,11 +122,11 @@ class Doubts:
         if not self._stutters and self._count <= LATEST:
             return False
         fresh = bool(self._stored) and self._stored[-1].commit > self._carried_through
-        return fresh or bool(self._answered)
+        return fresh or bool(self._answered) or bool(self._promised)
 
     # --- while it publishes ------------------------------------------------------------------------------------
 
-    def took(self, run: Run, fleeting: AbstractSet[bytes] = _NO_ENTRIES) -> None:
+    def took(self, run: Run, fleeting: AbstractSet[bytes] = _NO_PUBACKS) -> None:
         """Plain publishes that were just appended; QoS 0 among them is passed over. `fleeting`: PUBACKs of those whose
         records are in memory alone."""
         fresh = self.fresh
@@ -140,7 +134,7 @@ class Doubts:
             if puback:
                 packet_id = puback[2] << 8 | puback[3]
                 if puback in fleeting:
-                    self._fleeting = self._fleeting | {len(fresh)}
+                    self._fleeting.add(len(fresh))
                 fresh.append((topic, payload, packet_id, True))
         if self._carried:
             for entry in fresh:
@@ -149,7 +143,7 @@ class Doubts:
     def took_publish(self, packet: Publish, *, fleeting: bool = False) -> None:
         """Any QoS 1 publish that was just appended."""
         if fleeting:
-            self._fleeting = self._fleeting | {len(self.fresh)}
+            self._fleeting.add(len(self.fresh))
         self.fresh.append(
             (packet.topic.encode(), _content(packet), packet.packet_id, not packet.dup)
         )
@@ -167,6 +161,10 @@ class Doubts:
         """The PUBACK of a repetition was written, and ends there."""
         self._answered.append((position, packet_id))
 
+    def promised(self, packet_id: int, commit: int) -> None:
+        """The PUBACK of a repetition is written when `commit` is durable."""
+        self._promised.append((commit, packet_id))
+
     # --- commits -----------------------------------------------------------------------------------------------
 
     def seal(self, commit: int, now: float) -> bytes:
@@ -180,23 +178,30 @@ class Doubts:
             self._stored.append(stored)
         if fresh:
             self.fresh = []
-            packed = stored.packed
-            for index, (topic, content, packet_id, first_time) in enumerate(fresh):
+            entries: list[bytes] = []
+            for topic, content, packet_id, first_time in fresh:
                 digest = _hash(topic, content)
-                entry = packet_id.to_bytes(2, "big") + digest
-                packed += entry
-                if index in self._fleeting:
-                    stored.fleeting = stored.fleeting | {entry}
+                entries.append(packet_id.to_bytes(2, "big") + digest)
                 if packet_id <= LOW_IDENTIFIER_MAX:
                     self._look_for_stutter(packet_id, digest)
                 if first_time:
                     stored.first_time = True
-            stored.packed = packed
-            self._fleeting = _NO_INDEXES
+            self._add(stored, entries)
             self._count += len(fresh)
             if self._count > self._entries_max:
                 self._bound()
         return stored.noted
+
+    def _add(self, stored: _Stored, entries: list[bytes]) -> None:
+        is_all_noted = stored.noted is stored.packed and not self._fleeting
+        stored.packed += b"".join(entries)
+        if is_all_noted:
+            stored.noted = stored.packed
+            return
+        fleeting, self._fleeting = self._fleeting, set()
+        stored.noted += b"".join(
+            entry for index, entry in enumerate(entries) if index not in fleeting
+        )
 
     def holds(self, commit: int) -> bool:
         """`commit`, just sealed, stored something that is in doubt."""
@@ -218,6 +223,8 @@ class Doubts:
 
     def written(self, commit: int, position: int) -> None:
         """The PUBACKs of `commit` and before are among the first `position` bytes of this connection."""
+        while self._promised and self._promised[0][0] <= commit:
+            self._answered.append((position, self._promised.pop(0)[1]))
         for stored in reversed(self._stored):
             if stored.commit <= self._carried_through or stored.position is not None:
                 break
@@ -276,17 +283,21 @@ class Doubts:
         """
         self.seal(commit, now)
         self._answered.clear()
+        self._promised.clear()
         self._carried = {
             packet_id: (digest, stored.commit)
             for stored in self._stored
             for packet_id, digest in _entries(stored.packed)
-            if (stored.commit, packet_id) not in self._proven
         }
+        # only now: what is proven stands for all that was stored under its identifier before
+        for proven, packet_id in self._proven:
+            if packet_id in self._carried and self._carried[packet_id][1] == proven:
+                del self._carried[packet_id]
         self._carried_through = self._stored[-1].commit if self._stored else 0
 
     def state(self) -> list[tuple[int, bytes]]:
         """For the checkpoint; what is not sealed yet is noted with its commit."""
-        return [(each.commit, noted) for each in self._stored if (noted := each.noted)]
+        return [(each.commit, each.noted) for each in self._stored if each.noted]
 
     def restore(self, state: list[tuple[int, bytes]]) -> None:
         self._stored = [_Stored(commit, packed) for commit, packed in state]
@@ -299,13 +310,11 @@ class Doubts:
 
 
 def _entries(packed: bytes) -> Iterator[tuple[int, bytes]]:
-    for entry in _cut(packed):
-        yield int.from_bytes(entry[:2], "big"), entry[2:]
-
-
-def _cut(packed: bytes) -> Iterator[bytes]:
     for start in range(0, len(packed) - ENTRY_BYTES + 1, ENTRY_BYTES):
-        yield packed[start : start + ENTRY_BYTES]
+        yield (
+            int.from_bytes(packed[start : start + 2], "big"),
+            packed[start + 2 : start + ENTRY_BYTES],
+        )
 
 
 def _content(packet: Publish) -> bytes:

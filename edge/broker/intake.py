@@ -189,10 +189,11 @@ class Intake(Holding):
         newest = self._commit if self._acks else self._older[-1][0] if self._older else 0
         if max(commit, newest) > self._broker.gate.durable:
             self._hold_for(max(commit, newest), puback)  # in the order of the publishes
+            doubts.promised(packet.packet_id, max(commit, newest))
         else:
             self.send(puback)
             doubts.answered(packet.packet_id, self._written + self._out_bytes)
-            self._broker.book.answered(self._session)
+        self._broker.book.answered(self._session)
         return True
 
     def _with_receipt(self, plain: bytes, tp: TopicPartition, offset: int) -> bytes:
