@@ -37,7 +37,7 @@ test: setup-test check ## everything that fits in ten minutes on two cores
 
 test-slow: setup-test ## what takes an hour: ten times the seeds, kills at other moments, thousands of power cuts
 	HEADWATER_LIVES=30000 HEADWATER_FLIPS=4000 HEADWATER_SEEDS=20000 $(BIN)/python -m pytest -q --timeout=3600 \
-		tests/core/journal_files tests/core/journal_objects tests/edge/uplink
+		tests/core/journal_files tests/core/journal_objects tests/edge/uplink tests/edge/broker/test_stored_once.py
 	for seed in 11 12 13 14 15; do HEADWATER_SEED=$$seed $(BIN)/python -m pytest -q --timeout=600 tests/crash || exit 1; done
 	$(BIN)/python -m tests.powercut --no-page --scenario sessions --scenario company --kills 100 --messages 20000 --states 400
 	$(BIN)/python -m tests.powercut --states 20000

@@ -23,7 +23,8 @@ from headwater.edge.broker.departures import Reading
 from headwater.edge.broker.moments import Moments
 from headwater.edge.broker.restoring import Restored, restore
 from headwater.edge.broker.settings import MqttSettings
-from headwater.edge.streams import StreamTable
+from headwater.edge.rules import early_rules
+from headwater.edge.streams import StreamSettings, StreamTable
 from tests.sim.disk import SimCrash, SimDisk
 
 from .harness import Bench
@@ -48,6 +49,7 @@ class MemoryStore:
         self.crash: bool | None = None
         self.refusing = False
         self.saves = 0
+        self.meanwhile: Callable[[], None] | None = None  # once, before the next transaction
 
     def meta(self) -> Meta | None:
         return self.kept
@@ -64,6 +66,9 @@ class MemoryStore:
     def save(self, changes: Changes) -> None:
         if self.refusing:
             raise Unavailable("the card is read-only")
+        if self.meanwhile is not None:
+            meanwhile, self.meanwhile = self.meanwhile, None
+            meanwhile()
         crash, self.crash = self.crash, None
         if crash is False:
             raise SimCrash
@@ -144,7 +149,14 @@ class LogSource:
 
 
 class Machine(Bench):
-    def __init__(self, *, seed: int = 1, settings: MqttSettings | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        seed: int = 1,
+        settings: MqttSettings | None = None,
+        log_settings: FileJournalSettings = SMALL,
+        streams: tuple[StreamSettings, ...] = (),
+    ) -> None:
         self.clock = ManualClock()
         self.disk = SimDisk(random.Random(seed))
         self.store = MemoryStore()
@@ -152,21 +164,28 @@ class Machine(Bench):
         self.boots = 0
         self.restored = Restored()
         self._settings = settings or MqttSettings()
+        self._log_settings = log_settings
+        self.streams = StreamTable(streams)
         self._rng = random.Random(seed)
         self.boot()
 
     def boot(self) -> None:
         self.boots += 1
         self.log = FileJournal.open(
-            "/log", disk=self.disk, clock=self.clock, settings=SMALL, rng=self._rng
+            "/log",
+            disk=self.disk,
+            clock=self.clock,
+            settings=self._log_settings,
+            rng=self._rng,
+            early=early_rules(self.streams),
         )
-        self.committer = HandCommitter(self.log)
+        self.committer = self.make_committer()
         boot = f"boot-{self.boots}"
         self.broker = Broker(
             self.log,
             self.committer,
             source=LogSource(self.log),
-            streams=StreamTable(()),
+            streams=self.streams,
             settings=self._settings,
             clock=self.clock,
             rng=self._rng,
@@ -176,8 +195,12 @@ class Machine(Bench):
         self.checkpoints = Checkpoints(
             *(self.broker, self.log, self.committer, self.store),
             covers=self.restored.covers,
-            pinned_bytes=segments_since(self.log.shelf, self.restored.covers) * 64 * KIB,
+            pinned_bytes=segments_since(self.log.shelf, self.restored.covers)
+            * int(self._log_settings.segment_bytes),
         )
+
+    def make_committer(self) -> HandCommitter:
+        return HandCommitter(self.log)
 
     def sync(self) -> None:
         while self.committer.sync():
