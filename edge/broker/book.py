@@ -22,9 +22,10 @@ from ...core.errors import Refused
 from ...core.record import TopicPartition
 from ..mqtt.packets import SubscriptionOptions, Will
 from . import notes
-from .doubts import ENTRY_BYTES, Doubts
+from .doubts import Allowance, Doubts
 from .journal import Committer, Journal
 from .moments import Moments
+from .uncertain import ENTRY_BYTES
 
 if TYPE_CHECKING:
     from .peer import Peer
@@ -56,6 +57,7 @@ class Book:
         "_unsaid",
         "dirty_sessions",
         "dirty_topics",
+        "doubted",
         "said",
     )
 
@@ -87,6 +89,7 @@ class Book:
         self._quiet_since = 0.0
         self.dirty_sessions: set[int] = set()
         self.dirty_topics: set[str] = set()
+        self.doubted = Allowance()
         self.said = 0  # notes made
         journal.before_seal(self._seal)
 
@@ -109,7 +112,7 @@ class Book:
 
     def _attach(self, session: Session) -> None:
         if session.doubts is None:
-            session.doubts = Doubts(session.receive_maximum)
+            session.doubts = Doubts(session.receive_maximum, self.doubted)
         session.doubts.carry(self._journal.open_commit, self._monotonic())
 
     def subscribed(self, session: Session, made: Iterable[tuple[SubscriptionOptions, int]]) -> int:
@@ -153,6 +156,8 @@ class Book:
             sessions.discard(session)
         self._identifiers.pop(session, None)
         session.number = 0
+        if session.doubts is not None:
+            session.doubts.ended()
         session.doubts = None
         return commit
 
@@ -316,7 +321,7 @@ class Book:
         session.number = number
         self._numbered[number] = session
         self._next_number = max(self._next_number, number + 1)
-        session.doubts = Doubts(session.receive_maximum)
+        session.doubts = Doubts(session.receive_maximum, self.doubted)
         self.dirty_sessions.add(number)
 
     def number_from(self, number: int) -> None:

@@ -30,7 +30,7 @@ repeats after a power cut what the power took would be told that it is stored.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from hashlib import blake2b
 
@@ -39,34 +39,40 @@ import msgspec
 from ..mqtt.connection import Run
 from ..mqtt.packets import Publish
 from ..mqtt.properties import NO_PROPERTIES
+from .uncertain import ENTRY_BYTES, Uncertain
 
 Fresh = tuple[bytes, bytes, int, bool]
 """Just appended: topic, content, packet identifier, first time."""
 
-ENTRY_BYTES = 10
 # More than most clients have in flight; ten bytes each.
 LATEST = 200
+# Of all sessions together, some 40 bytes each: 12 MiB.
+ENTRIES_MAX = 300_000
+# Of each where that is not enough: what most clients have in flight at the most.
+CROWDED = 32
 # Whoever has not read for so long what its kernel has is not going to; seconds.
 UNREAD_S = 20.0
 # Clients that take the lowest free identifier stay below; those that count upwards never meet an old one in time.
 LOW_IDENTIFIER_MAX = 32
 _HASH_BYTES = 8
 _NONE: AbstractSet[tuple[int, int]] = frozenset()
-_NO_PUBACKS: AbstractSet[bytes] = frozenset()
+_NO_ENTRIES: AbstractSet[bytes] = frozenset()
+_NO_INDEXES: AbstractSet[int] = frozenset()
+_NO_COMMITS: Mapping[int, AbstractSet[bytes]] = {}
 
 
-class _Stored:
-    """What one commit stored. `position`: of the connection's bytes, after its last PUBACK; None: not written yet.
-    `sealed_at`: seconds, monotonic. `noted`: of `packed` what outlives the process."""
+class Allowance:
+    """Of all sessions together. Beyond `ENTRIES_MAX` each keeps a few at its next commit, so that ten thousand busy ones do
+    not cost what a thousand may: a client with more than those unacknowledged may then have a repetition stored."""
 
-    __slots__ = ("commit", "first_time", "noted", "packed", "position", "sealed_at")
+    __slots__ = ("entries",)
 
-    def __init__(self, commit: int, packed: bytes = b"", sealed_at: float = float("-inf")) -> None:
-        self.commit = commit
-        self.sealed_at = sealed_at
-        self.packed = self.noted = packed
-        self.position: int | None = None
-        self.first_time = False  # holds a publish without DUP
+    def __init__(self) -> None:
+        self.entries = 0
+
+    def within(self, entries_max: int) -> int:
+        """What a session may hold now."""
+        return entries_max if self.entries <= ENTRIES_MAX else min(entries_max, CROWDED)
 
 
 class Doubts:
@@ -77,13 +83,16 @@ class Doubts:
     """
 
     __slots__ = (
+        "_again",
+        "_allowance",
         "_answered",
         "_carried",
         "_carried_through",
-        "_count",
         "_entries_max",
         "_fleeting",
+        "_fleeting_of",
         "_last",
+        "_left",
         "_promised",
         "_proven",
         "_stored",
@@ -92,18 +101,21 @@ class Doubts:
         "settled",
     )
 
-    def __init__(self, entries_max: int) -> None:
+    def __init__(self, entries_max: int, allowance: Allowance | None = None) -> None:
+        self._allowance = allowance or Allowance()
         self._entries_max = entries_max
-        self._stored: list[_Stored] = []
-        self._count = 0
+        self._stored = Uncertain()
         self._last: dict[int, bytes] = {}  # low packet identifier -> hash of its last content
         self._stutters = False
         # appended since the last seal; while nothing is carried the hot path (plain.py) adds to it
         self.fresh: list[Fresh] = []
-        self._fleeting: set[int] = set()  # indexes of `fresh`
-        # from earlier connections: packet identifier -> (hash, commit)
-        self._carried: dict[int, tuple[bytes, int]] = {}
+        self._fleeting: AbstractSet[int] = _NO_INDEXES  # of `fresh`
+        self._fleeting_of: Mapping[int, AbstractSet[bytes]] = _NO_COMMITS
+        # from earlier connections: all up to this commit, so many entries with so many identifiers, but these
         self._carried_through = 0
+        self._carried = 0
+        self._left = 0
+        self._again: AbstractSet[int] = _NO_INDEXES
         self._answered: list[tuple[int, int]] = []  # position, packet identifier
         # the same of repetitions whose PUBACK waits for a commit: which, packet identifier
         self._promised: list[tuple[int, int]] = []
@@ -114,19 +126,20 @@ class Doubts:
     @property
     def carries(self) -> bool:
         """Something of an earlier connection is in doubt."""
-        return bool(self._carried)
+        return self._left > 0
 
     @property
     def open(self) -> bool:
         """Something of this connection is in doubt, and TCP's word would count: worth a look at what it says."""
-        if not self._stutters and self._count <= LATEST:
+        if not self._stutters and self._stored.count <= LATEST:
             return False
-        fresh = bool(self._stored) and self._stored[-1].commit > self._carried_through
-        return fresh or bool(self._answered) or bool(self._promised)
+        return self._stored.last_commit > self._carried_through or bool(
+            self._answered or self._promised
+        )
 
     # --- while it publishes ------------------------------------------------------------------------------------
 
-    def took(self, run: Run, fleeting: AbstractSet[bytes] = _NO_PUBACKS) -> None:
+    def took(self, run: Run, fleeting: AbstractSet[bytes] = _NO_ENTRIES) -> None:
         """Plain publishes that were just appended; QoS 0 among them is passed over. `fleeting`: PUBACKs of those whose
         records are in memory alone."""
         fresh = self.fresh
@@ -134,28 +147,48 @@ class Doubts:
             if puback:
                 packet_id = puback[2] << 8 | puback[3]
                 if puback in fleeting:
-                    self._fleeting.add(len(fresh))
+                    self._fleeting = self._fleeting | {len(fresh)}
                 fresh.append((topic, payload, packet_id, True))
-        if self._carried:
+        if self._left:
             for entry in fresh:
-                self._carried.pop(entry[2], None)
+                self._used_again(entry[2])
 
     def took_publish(self, packet: Publish, *, fleeting: bool = False) -> None:
         """Any QoS 1 publish that was just appended."""
         if fleeting:
-            self._fleeting.add(len(self.fresh))
+            self._fleeting = self._fleeting | {len(self.fresh)}
         self.fresh.append(
             (packet.topic.encode(), _content(packet), packet.packet_id, not packet.dup)
         )
-        if not packet.dup:
-            self._carried.pop(packet.packet_id, None)
+        if not packet.dup and self._left:
+            self._used_again(packet.packet_id)
 
     def repeated(self, packet: Publish) -> int | None:
         """The commit that stored it already; None: it is new, or must be taken for new."""
-        found = self._carried.get(packet.packet_id)
-        if found is None or found[0] != _hash(packet.topic.encode(), _content(packet)):
+        found = self._in_doubt(packet.packet_id)
+        if found is None or found[1] != _hash(packet.topic.encode(), _content(packet)):
             return None
-        return found[1]
+        return found[0]
+
+    def _in_doubt(self, packet_id: int) -> tuple[int, bytes] | None:
+        """Of those carried: commit and hash."""
+        if not self._left or packet_id in self._again:
+            return None
+        return self._newest(packet_id)
+
+    def _newest(self, packet_id: int) -> tuple[int, bytes] | None:
+        found = next(self._stored.newest_with(packet_id, self._carried), None)
+        # what is proven stands for all that was stored under its identifier before
+        return None if found is None or (found[0], packet_id) in self._proven else found
+
+    def _used_again(self, packet_id: int) -> int | None:
+        """What was carried under this identifier is in doubt no more; its commit, if there was any."""
+        found = self._in_doubt(packet_id)
+        if found is None:
+            return None
+        self._again = self._again | {packet_id}
+        self._left -= 1
+        return found[0]
 
     def answered(self, packet_id: int, position: int) -> None:
         """The PUBACK of a repetition was written, and ends there."""
@@ -169,109 +202,124 @@ class Doubts:
 
     def seal(self, commit: int, now: float) -> bytes:
         """What `commit` stored, packed; empty where it stored nothing that is to be noted. `now`: seconds, monotonic."""
-        fresh = self.fresh
-        stored = self._stored[-1] if self._stored else None
-        if stored is None or stored.commit != commit:
-            if not fresh:
-                return b""
-            stored = _Stored(commit, sealed_at=now)
-            self._stored.append(stored)
+        fresh, stored = self.fresh, self._stored
         if fresh:
             self.fresh = []
-            entries: list[bytes] = []
-            for topic, content, packet_id, first_time in fresh:
+            packed, fleeting, first = bytearray(), set(), False
+            for index, (topic, content, packet_id, first_time) in enumerate(fresh):
                 digest = _hash(topic, content)
-                entries.append(packet_id.to_bytes(2, "big") + digest)
+                entry = packet_id.to_bytes(2, "big") + digest
+                packed += entry
+                if index in self._fleeting:
+                    fleeting.add(entry)
                 if packet_id <= LOW_IDENTIFIER_MAX:
                     self._look_for_stutter(packet_id, digest)
-                if first_time:
-                    stored.first_time = True
-            self._add(stored, entries)
-            self._count += len(fresh)
-            if self._count > self._entries_max:
+                first = first or first_time
+            stored.add(commit, bytes(packed), first_time=first, sealed_at=now)
+            if fleeting:
+                before = self._fleeting_of.get(commit, _NO_ENTRIES)
+                self._fleeting_of = {**self._fleeting_of, commit: before | fleeting}
+            self._fleeting = _NO_INDEXES
+            self._allowance.entries += len(fresh)
+            if stored.count > self._allowance.within(self._entries_max):
                 self._bound()
-        return stored.noted
+        return self._noted(commit, stored.last()) if self.holds(commit) else b""
 
-    def _add(self, stored: _Stored, entries: list[bytes]) -> None:
-        is_all_noted = stored.noted is stored.packed and not self._fleeting
-        stored.packed += b"".join(entries)
-        if is_all_noted:
-            stored.noted = stored.packed
-            return
-        fleeting, self._fleeting = self._fleeting, set()
-        stored.noted += b"".join(
-            entry for index, entry in enumerate(entries) if index not in fleeting
-        )
+    def _noted(self, commit: int, packed: bytes) -> bytes:
+        """What outlives the process."""
+        fleeting = self._fleeting_of.get(commit)
+        if not fleeting:
+            return packed
+        return b"".join(each for each in _cut(packed) if each not in fleeting)
 
     def holds(self, commit: int) -> bool:
         """`commit`, just sealed, stored something that is in doubt."""
-        return bool(self._stored) and self._stored[-1].commit == commit
+        return bool(self._stored) and self._stored.last_commit == commit
 
     def _look_for_stutter(self, packet_id: int, digest: bytes) -> None:
         self._stutters = self._last.get(packet_id) == digest
         self._last[packet_id] = digest
 
     def _bound(self) -> None:
-        while True:
-            oldest = self._stored[0]
-            left = self._count - len(oldest.packed) // ENTRY_BYTES
-            if left < self._entries_max:  # of what it stored some may still be unacknowledged
-                return
-            del self._stored[0]
-            self._count = left
-            self.settled = oldest.commit
+        """Of what the oldest commit stored some may still be unacknowledged, unless those after it fill the window. What is
+        carried has the window of its own connection."""
+        left, commits = self._stored.count, 0
+        kept = self._allowance.within(self._entries_max) + (self._carried if self._left else 0)
+        for group in self._stored.groups():
+            left -= group.entries
+            if left < kept:
+                break
+            commits += 1
+        self._drop(commits)
+
+    def _drop(self, commits: int) -> None:
+        """The oldest so many are settled."""
+        if not commits:
+            return
+        stored, before = self._stored, self._stored.count
+        self.settled = stored.group(commits - 1).commit
+        stored.drop(commits)
+        self._allowance.entries -= before - stored.count
+        if self._fleeting_of:
+            kept = {c: e for c, e in self._fleeting_of.items() if c > self.settled}
+            self._fleeting_of = kept or _NO_COMMITS
+        if self.settled >= self._carried_through:
+            self._forget_carried()
+        elif self._carried:
+            self._count_carried()
+
+    def _forget_carried(self) -> None:
+        self._carried = self._left = 0
+        self._again, self._proven = _NO_INDEXES, _NONE
+
+    def _count_carried(self) -> None:
+        stored = self._stored
+        self._carried = stored.upto(self._carried_through)
+        identifiers = set(stored.identifiers(self._carried)) - self._again
+        if self._proven:
+            identifiers = {each for each in identifiers if self._newest(each) is not None}
+        self._left = len(identifiers)
 
     def written(self, commit: int, position: int) -> None:
         """The PUBACKs of `commit` and before are among the first `position` bytes of this connection."""
         while self._promised and self._promised[0][0] <= commit:
             self._answered.append((position, self._promised.pop(0)[1]))
-        for stored in reversed(self._stored):
-            if stored.commit <= self._carried_through or stored.position is not None:
-                break
-            if stored.commit <= commit:
-                stored.position = position
+        self._stored.written(self._carried_through, commit, position)
 
     def arrived(self, position: int, now: float) -> bool:
         """The peer's TCP has the first `position` bytes; whether that settled anything."""
         settled = False
-        if self._stutters and (self._answered or self._carried):
+        if self._stutters and (self._answered or self._left):
             settled = self._forget_answered(position)
         reached = 0
-        left = self._count  # in doubt behind the present one
-        moved_on = not self._carried
-        for index, stored in enumerate(self._stored):
-            left -= len(stored.packed) // ENTRY_BYTES
-            if stored.commit <= self._carried_through:
+        behind = self._stored.count  # in doubt behind the present one
+        moved_on = not self._left
+        for index, group in enumerate(self._stored.groups()):
+            behind -= group.entries
+            if group.commit <= self._carried_through:
                 continue
-            if stored.position is None or stored.position > position:
+            if not 0 <= group.position <= position:
                 break
-            if not self._stutters and (left < LATEST or now - stored.sealed_at < UNREAD_S):
+            if not self._stutters and (behind < LATEST or now - group.sealed_at < UNREAD_S):
                 break
-            moved_on = moved_on or stored.first_time
+            moved_on = moved_on or group.first_time
             reached = index + 1
         if not reached or not moved_on:
             return settled
-        self.settled = self._stored[reached - 1].commit
-        self._count -= sum(len(each.packed) for each in self._stored[:reached]) // ENTRY_BYTES
-        del self._stored[:reached]
-        self._carried.clear()
-        self._proven = _NONE
+        self._drop(reached)
         return True
 
     def _forget_answered(self, position: int) -> bool:
         """Repetitions whose PUBACK arrived; whether with them all that was carried is settled."""
-        carried = bool(self._carried)
+        carried = self._left > 0
         while self._answered and self._answered[0][0] <= position:
             packet_id = self._answered.pop(0)[1]
-            found = self._carried.pop(packet_id, None)
-            if found is not None:
-                self._proven = self._proven | {(found[1], packet_id)}
-        if not carried or self._carried:
+            commit = self._used_again(packet_id)
+            if commit is not None:
+                self._proven = self._proven | {(commit, packet_id)}
+        if not carried or self._left:
             return False
-        while self._stored and self._stored[0].commit <= self._carried_through:
-            self._count -= len(self._stored.pop(0).packed) // ENTRY_BYTES
-        self.settled = self._carried_through
-        self._proven = _NONE
+        self._drop(sum(group.commit <= self._carried_through for group in self._stored.groups()))
         return True
 
     # --- between connections -----------------------------------------------------------------------------------
@@ -284,37 +332,37 @@ class Doubts:
         self.seal(commit, now)
         self._answered.clear()
         self._promised.clear()
-        self._carried = {
-            packet_id: (digest, stored.commit)
-            for stored in self._stored
-            for packet_id, digest in _entries(stored.packed)
-        }
-        # only now: what is proven stands for all that was stored under its identifier before
-        for proven, packet_id in self._proven:
-            if packet_id in self._carried and self._carried[packet_id][1] == proven:
-                del self._carried[packet_id]
-        self._carried_through = self._stored[-1].commit if self._stored else 0
+        self._again = _NO_INDEXES
+        self._carried_through = self._stored.last_commit
+        self._count_carried()
+
+    def ended(self) -> None:
+        """The session is no more."""
+        self._allowance.entries -= self._stored.count
+        self._stored = Uncertain()
 
     def state(self) -> list[tuple[int, bytes]]:
         """For the checkpoint; what is not sealed yet is noted with its commit."""
-        return [(each.commit, each.noted) for each in self._stored if each.noted]
+        noted = (
+            (group.commit, self._noted(group.commit, packed))
+            for group, packed in self._stored.entries()
+        )
+        return [each for each in noted if each[1]]
 
     def restore(self, state: list[tuple[int, bytes]]) -> None:
-        self._stored = [_Stored(commit, packed) for commit, packed in state]
-        self._count = sum(len(packed) for _, packed in state) // ENTRY_BYTES
-        for _, packed in state:
-            for packet_id, digest in _entries(packed):
+        for commit, packed in state:
+            self._stored.add(commit, packed, first_time=False, sealed_at=float("-inf"))
+            self._allowance.entries += len(packed) // ENTRY_BYTES
+            for entry in _cut(packed):
+                packet_id = int.from_bytes(entry[:2], "big")
                 if packet_id <= LOW_IDENTIFIER_MAX:
-                    self._look_for_stutter(packet_id, digest)
+                    self._look_for_stutter(packet_id, entry[2:])
         self.carry(0, 0.0)
 
 
-def _entries(packed: bytes) -> Iterator[tuple[int, bytes]]:
+def _cut(packed: bytes) -> Iterator[bytes]:
     for start in range(0, len(packed) - ENTRY_BYTES + 1, ENTRY_BYTES):
-        yield (
-            int.from_bytes(packed[start : start + 2], "big"),
-            packed[start + 2 : start + ENTRY_BYTES],
-        )
+        yield packed[start : start + ENTRY_BYTES]
 
 
 def _content(packet: Publish) -> bytes:

@@ -152,9 +152,8 @@ class Appender:
             active.file.sync()
         except Unavailable as error:
             self.abandon()
-            raise Unavailable(
-                str(error)
-            ) from error  # a full disk, too: what was written is in doubt
+            # a full disk, too: what was written is in doubt
+            raise Unavailable(str(error)) from error
         self._count(frame, len(data), self._clock.monotonic() - started)
         self._placed(frame, active, position, len(data))
 

@@ -23,17 +23,20 @@ Break = Callable[[pytest.MonkeyPatch], None]
 
 def only_the_last_ten(patch: pytest.MonkeyPatch) -> None:
     real = Doubts.__init__
-    patch.setattr(Doubts, "__init__", lambda self, _: real(self, 10))
+    patch.setattr(Doubts, "__init__", lambda self, _, *rest: real(self, 10, *rest))
 
 
 def whole_commits_too_soon(patch: pytest.MonkeyPatch) -> None:
     """The bound as it was."""
 
     def bound(self: Doubts) -> None:
-        while self._count > self._entries_max and len(self._stored) > 1:
-            oldest = self._stored.pop(0)
-            self._count -= len(oldest.packed) // doubts.ENTRY_BYTES
-            self.settled = oldest.commit
+        left, commits = self._stored.count, 0
+        for group in list(self._stored.groups())[:-1]:
+            if left <= self._entries_max:
+                break
+            left -= group.entries
+            commits += 1
+        self._drop(commits)
 
     patch.setattr(Doubts, "_bound", bound)
 
@@ -113,13 +116,7 @@ def acknowledged_before_the_disk(patch: pytest.MonkeyPatch) -> None:
 
 
 def memory_noted(patch: pytest.MonkeyPatch) -> None:
-    real = Doubts._add
-
-    def add(self: Doubts, stored: doubts._Stored, entries: list[bytes]) -> None:
-        self._fleeting.clear()
-        real(self, stored, entries)
-
-    patch.setattr(Doubts, "_add", add)
+    patch.setattr(Doubts, "_noted", lambda self, commit, packed: packed)
 
 
 def covers_too_late(patch: pytest.MonkeyPatch) -> None:
@@ -195,18 +192,13 @@ def evidence_is_not_noted(patch: pytest.MonkeyPatch) -> None:
 
 
 def an_older_one_takes_the_place_of_what_is_proven(patch: pytest.MonkeyPatch) -> None:
-    real = Doubts.carry
+    def newest(self: Doubts, packet_id: int) -> tuple[int, bytes] | None:
+        for commit, digest in self._stored.newest_with(packet_id, self._carried):
+            if (commit, packet_id) not in self._proven:
+                return commit, digest
+        return None
 
-    def carry(self: Doubts, commit: int, now: float) -> None:
-        real(self, commit, now)
-        self._carried = {
-            packet_id: (digest, stored.commit)
-            for stored in self._stored
-            for packet_id, digest in doubts._entries(stored.packed)
-            if (stored.commit, packet_id) not in self._proven
-        }
-
-    patch.setattr(Doubts, "carry", carry)
+    patch.setattr(Doubts, "_newest", newest)
 
 
 BREAKS: tuple[Break, ...] = (
