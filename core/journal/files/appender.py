@@ -287,9 +287,8 @@ class Appender:
         return self.adopt(OpenSegment(sequence, file, salt, header), position=BLOCK_BYTES)
 
     def adopt(self, segment: OpenSegment, *, position: int) -> OpenSegment:
-        """This is the open segment from now on, its next frame goes to `position`."""
-        if segment.map is None:  # one of notes alone has no batches, and counts all the same
-            segment.map = SegmentMap()
+        """This is the open segment from now on, its next frame goes to `position`. One of notes alone has an empty map."""
+        segment.map = SegmentMap() if segment.map is None else segment.map
         segment.end = self.position = position
         self._first_frame = BLOCK_BYTES
         with self.shelf.lock:

@@ -347,8 +347,13 @@ class StutteringLife:
         if (
             before.line in self.cut_off
         ):  # nobody could ask at its end: it had to stutter while what counts was noted
-            ended_at -= NOTED_S
+            looked_at = [ended_at - NOTED_S, ended_at]
+            looked_at += [when for when in self._stored_at() if looked_at[0] <= when <= ended_at]
+            return None if all(map(self._stutters_at, looked_at)) else "second"
         return None if self._stutters_at(ended_at) else "second"
+
+    def _stored_at(self) -> list[float]:
+        return [(when - self._wall(0)) / 1000 for when, _ in self.stored]
 
     def _stutters_at(self, at: float) -> bool:
         """By what was stored until then, since the last start."""
