@@ -54,8 +54,8 @@ class Addresses(NamedTuple):
     offset: list[int]
     topic: Sequence[bytes | None] | None  # None: no record names its topic
     others: list[str | None] | None  # headers that are not ours, as JSON text
-    clock: Sequence[bytes | None] | None = None  # None: no record names the clock that stamped it
-    label: Sequence[bytes | None] | None = None  # None: no record names its range
+    clock: Sequence[bytes | None] | None  # None: no record names the clock that stamped it
+    label: Sequence[bytes | None] | None  # None: no record names its range
 
     def take(self, rows: list[int]) -> Addresses:
         return Addresses(
@@ -117,7 +117,9 @@ def _unaddressed(runs: Sequence[Run], kafka_offsets: list[int]) -> Addresses:
     place: list[int] = []
     for run in runs:
         place += [places.setdefault(run.partition, len(places))] * run.records
-    return Addresses([_kafka_place(tp) for tp in places], place, kafka_offsets, None, None)
+    return Addresses(
+        [_kafka_place(tp) for tp in places], place, kafka_offsets, None, None, None, None
+    )
 
 
 def _parse(
@@ -165,6 +167,7 @@ def _one_by_one(
     offsets: list[int] = []
     topics: list[bytes | None] = []
     clocks: list[bytes | None] = []
+    labels: list[bytes | None] = []
     others: list[str | None] = []
     for own, tp, kafka_offset in zip(headers, partitions, kafka_offsets, strict=True):
         first: dict[str, bytes | None] = {}
@@ -184,6 +187,7 @@ def _one_by_one(
         offsets.append(offset)
         topics.append(first.get(TOPIC_HEADER))
         clocks.append(first.get(TIME_HEADER))
+        labels.append(first.get(RANGE_HEADER))
         others.append(_json([pair for pair in own if pair[0] not in kept]))
     return Addresses(
         list(places),
@@ -192,6 +196,7 @@ def _one_by_one(
         topics if any(topic is not None for topic in topics) else None,
         others if any(others) else None,
         clocks if any(clock is not None for clock in clocks) else None,
+        labels if any(label is not None for label in labels) else None,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -84,6 +85,33 @@ def test_records_of_several_ranges_in_one_chunk_have_each_their_label() -> None:
     found = read_addresses(headers, [Run(TP, 3), Run(TP, 2)], [0, 1, 2, 3, 4])
     assert [found.label_of(row) for row in range(5)] == [0, 0, 0, 40, 40]
     assert found.others is None, "the label is ours"
+
+
+@pytest.mark.parametrize("row", range(5))
+def test_what_else_a_record_says_takes_no_label_from_any(row: int) -> None:
+    """User properties on one of them: the chunk is then read record by record."""
+    records = [*sent(0, 3), *sent(40, 2, label=40)]
+    headers = [record.headers for record in records]
+    runs, offsets = [Run(TP, 3), Run(TP, 2)], [0, 1, 2, 3, 4]
+    plain = read_addresses(headers, runs, offsets)
+    headers[row] = (*headers[row], ("unit", b"C"))
+    found = read_addresses(headers, runs, offsets)
+    assert found.others is not None
+    labels = [found.label_of(each) for each in range(5)]
+    assert labels == [plain.label_of(each) for each in range(5)] == [0, 0, 0, 40, 40]
+    assert (found.places, found.place, found.offset) == (plain.places, plain.place, plain.offset)
+    clocks = [found.clock, plain.clock]
+    assert clocks[0] == clocks[1]
+
+
+def test_history_behind_live_data_with_user_properties_is_no_duplicate(tmp_path: Path) -> None:
+    live = sent(40, 5, label=40)
+    marked = live[2]._replace(headers=(*live[2].headers, ("unit", b"C")))
+    log = make_lake(tmp_path, {"telemetry": [*live[:2], marked, *live[3:], *sent(0, 40)]})
+    extend_lake(tmp_path, log, 45)
+    report = run_verify(lake=str(tmp_path))
+    assert report.complete, report.text()
+    assert report.places[0].rows == 45
 
 
 def test_a_label_that_makes_no_sense_claims_nothing_but_its_record() -> None:
