@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import time
 import uuid
 from dataclasses import dataclass
 
 from .tools import Done, Tools
 
+LEADERS_S = 30.0
 # what takes the address in its own way
 _ADDRESS_ELSEWHERE = {"kafka-producer-perf-test"}
 
@@ -37,7 +39,9 @@ class Cluster:
         self(
             "kafka-topics", "--create", "--topic", name, "--partitions", str(partitions), *settings
         )
-        self.offsets(name, "-1")
+        deadline = time.monotonic() + LEADERS_S
+        while len(self.offsets(name, "-1")) < partitions:  # the tool leaves out what has none yet
+            assert time.monotonic() < deadline, f"{name}: partitions without leaders"
         return name
 
     def produce(self, topic: str, lines: list[str], *arguments: str) -> None:
