@@ -33,6 +33,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from hashlib import blake2b
+from itertools import islice
 
 import msgspec
 
@@ -119,7 +120,7 @@ class Doubts:
         self._answered: list[tuple[int, int]] = []  # position, packet identifier
         # the same of repetitions whose PUBACK waits for a commit: which, packet identifier
         self._promised: list[tuple[int, int]] = []
-        # (commit, packet identifier) of repetitions whose PUBACK arrived; few sessions ever have one
+        # (commit, packet identifier) of those whose PUBACK arrived while older ones are in doubt; few sessions have any
         self._proven: AbstractSet[tuple[int, int]] = _NONE
         self.settled = 0  # the highest commit of which nothing is in doubt any more
 
@@ -304,10 +305,24 @@ class Doubts:
                 break
             moved_on = moved_on or group.first_time
             reached = index + 1
-        if not reached or not moved_on:
+        if not reached:
+            return settled
+        if not moved_on:
+            self._prove(reached)
             return settled
         self._drop(reached)
         return True
+
+    def _prove(self, commits: int) -> None:
+        """What is carried is in doubt still, and keeps what arrived behind it in its place: so that is known one by one."""
+        arrived = {
+            (group.commit, int.from_bytes(entry[:2], "big"))
+            for group, packed in islice(self._stored.entries(), commits)
+            if group.commit > self._carried_through
+            for entry in _cut(packed)
+        }
+        if not arrived <= self._proven:
+            self._proven = self._proven | arrived
 
     def _forget_answered(self, position: int) -> bool:
         """Repetitions whose PUBACK arrived; whether with them all that was carried is settled."""

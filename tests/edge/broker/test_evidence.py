@@ -81,3 +81,25 @@ def test_a_repetition_whose_puback_waited_for_a_commit_is_settled_when_that_arri
     third.send(again(1, READING))  # a new reading, lost on the way before
     machine.sync()
     assert machine.values.count(READING) == 3
+
+
+def test_what_arrived_behind_older_ones_that_are_in_doubt_is_known_by_itself() -> None:
+    """They keep it in its place, and it would be carried as if nothing were known of it."""
+    machine = Machine()
+    peer, wire = connect(machine)
+    stutter(machine, peer, wire, 1, 2, 3)
+    peer.publish("t", READING, id=1)
+    peer.publish("t", READING, id=2)
+    machine.sync()
+    peer.lose()
+    before = machine.values.count(READING)
+    back, wire = connect(machine)
+    back.send(again(3, READING))  # lost on its first way: new
+    machine.sync()
+    wire.deliver()
+    back.lose()
+    third, _ = connect(machine)
+    third.send(again(3, READING))  # a new reading, lost on the way before
+    third.send(again(1, READING), again(2, READING))
+    machine.sync()
+    assert machine.values.count(READING) == before + 2
