@@ -109,13 +109,15 @@ def test_a_demo_that_stays_leaves_nothing_behind(tmp_path: Path, ending: signal.
             command, stdout=subprocess.PIPE, stderr=stderr, text=True, start_new_session=True
         )
     assert demo.stdout is not None, "asked for"
+    told = []
     try:
         for line in demo.stdout:
+            told.append(line)
             if line.startswith("still running"):
                 break
         children = psutil.Process(demo.pid).children(recursive=True)
         demo.send_signal(ending)
-        assert demo.wait(60) == 0, "its end is what the proof said"
+        assert demo.wait(60) == 0, "".join(told)  # its end is what the proof said
     finally:
         demo.kill()
         demo.wait()

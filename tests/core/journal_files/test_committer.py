@@ -277,11 +277,12 @@ def test_no_commit_and_no_stop_waits_for_a_long_run(
                 journal.note(9, b"taken by a full log, too")
                 await rim.committer.wait_durable(journal.open_commit)
                 waits.append(rewritten - before)
-            assert max(waits) <= STEPS_MAX + 1
+            # its job may be given just behind that of the next piece
+            assert max(waits) <= 2 * STEPS_MAX + 1
             making.cancel()
 
     asyncio.run(run())
-    assert rewritten <= 20 + STEPS_MAX
+    assert rewritten <= 20 + 2 * STEPS_MAX
     assert not [name for name in tmp_path.iterdir() if name.suffix == ".tmp"]
     journal = open_real(tmp_path, settings)
     assert journal.bounds(TopicPartition("b", 0)).start == 0
