@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import errno
 import random
 import shutil
 import signal
@@ -187,6 +188,12 @@ still running and publishing; Ctrl-C ends it. Try in another terminal:
 
 
 def _ignore_broken_connections(loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
-    """aiomqtt leaves behind a future for each connection that broke; breaking them is what we do here."""
-    if not isinstance(context.get("exception"), aiomqtt.MqttError):
-        loop.default_exception_handler(context)
+    """aiomqtt leaves behind a future for each connection that broke, and asks the loop to watch a socket that was closed
+    while its thread connected it; breaking connections is what we do here."""
+    error = context.get("exception")
+    is_closed = isinstance(error, OSError) and error.errno == errno.EBADF
+    if isinstance(error, aiomqtt.MqttError) or (
+        is_closed and "add_writer" in str(context.get("message"))
+    ):
+        return
+    loop.default_exception_handler(context)
