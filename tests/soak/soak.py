@@ -70,14 +70,12 @@ sink_restart_max = "1s"
 """
 
 # What is judged, and why so: an edge promises less than 80 MiB under load; by 6 MiB the allocator's arenas come and go
-# under this load; descriptors follow the clients, of whom some twenty come and go at any moment. The loop's pool begins its
-# threads one by one, whenever all it has are at work, and ends none: it may fill up at any time, and then no more come.
-POOL_THREADS = min(32, (os.cpu_count() or 1) + 4)
+# under this load; descriptors follow the clients, of whom some twenty come and go at any moment.
 JUDGED = {
     ("edge", "rss"): Limit(6 * MIB, 0.10, 80 * MIB),
     ("edge", "anonymous"): Limit(6 * MIB, 0.10),
     ("edge", "descriptors"): Limit(10),
-    ("edge", "threads"): Limit(POOL_THREADS, 0.0, POOL_THREADS + 10),
+    ("edge", "threads"): Limit(2),
     ("sink", "anonymous"): Limit(64 * MIB, 0.25),
     ("sink", "descriptors"): Limit(10),
 }
