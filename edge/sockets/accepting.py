@@ -2,6 +2,11 @@
 
 When the process is out of file descriptors nobody is accepted for `PAUSE_S` (the newcomers wait in the kernel's queue), as
 asyncio does; the error is told once for each such pause.
+
+What every connection is to have is set on the socket that listens, and inherited (tcp(7)): nothing a connection. Among it
+how much the kernel takes of what a peer does not read, since its own limit is for a server of files: 4 MiB each
+(net.ipv4.tcp_wmem), 760 MiB for two hundred subscribers that read nothing, and past net.ipv4.tcp_mem the whole machine's
+connections are slow. What is on its way to a peer that reads does not count, so a long fast link is filled all the same.
 """
 
 from __future__ import annotations
@@ -14,6 +19,8 @@ from collections.abc import Callable
 # A round of accepting; a site that comes back after a power cut is a thousand at once.
 ACCEPTS_MAX = 128
 PAUSE_S = 1.0
+# Bytes the kernel holds of what was never sent; it asks for more below half of it.
+NOTSENT_BYTES = 128 * 1024
 _SHORT = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
@@ -29,6 +36,9 @@ async def bind(host: str, port: int, *, backlog: int) -> list[socket.socket]:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, NOTSENT_BYTES)
             # port 0: the kernel chooses, once for all addresses
             chosen = listening[0].getsockname()[1] if len(listening) > 1 else port
             sock.bind((wanted[0], chosen, *wanted[2:]))

@@ -7,7 +7,6 @@ deadline for the handshake. Nothing of the peer's is read before the door has le
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
@@ -57,10 +56,6 @@ class Opening:
             self._door.left(visitor)
             sock.close()
             return
-        with contextlib.suppress(OSError):  # gone already: the first read says so
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            if sock.family != socket.AF_UNIX:
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         settings = self._door.settings
         limit = int(self._broker.settings.write_buffer_max)
         if self.context is None and settings.kind is Kind.WEBSOCKET:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import random
 import socket
+import sys
+import termios
 from collections.abc import Callable
 from contextlib import suppress
 from types import ModuleType
 
 import pytest
 
-from headwater.edge.sockets.accepting import Acceptor, bind
+from headwater.edge.sockets.accepting import NOTSENT_BYTES, Acceptor, bind
 
 from .bench import HIGH, Heard, bench, drain, reset, until
 
@@ -321,6 +324,33 @@ def test_accepting(run: Callable[..., None]) -> None:
                 acceptor.address if listening.fileno() >= 0 else peers[0].getpeername()
             )
         for sock in (*taken, *peers):
+            sock.close()
+
+    run(main)
+
+
+def test_the_kernel_takes_little_of_what_a_peer_does_not_read(run: Callable[..., None]) -> None:
+    async def main() -> None:
+        taken: list[socket.socket] = []
+        (listening,) = await bind("127.0.0.1", 0, backlog=64)
+        acceptor = Acceptor(listening, taken.append, refused=lambda error: None)
+        deaf = socket.socket()
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        deaf.connect(acceptor.address)
+        await until(lambda: taken)
+        (ours,) = taken
+        ours.setblocking(False)
+        with suppress(BlockingIOError):
+            for _ in range(100):
+                ours.send(bytes(NOTSENT_BYTES // 2))
+        unsent = fcntl.ioctl(ours, termios.TIOCOUTQ, bytes(4))
+        assert int.from_bytes(unsent, sys.byteorder) < 2 * NOTSENT_BYTES, (
+            "tcp_wmem would let it be 4 MiB"
+        )
+        assert ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        assert ours.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        acceptor.close()
+        for sock in (ours, deaf):
             sock.close()
 
     run(main)
