@@ -55,6 +55,7 @@ from .streams import StreamTable
 from .timekeeping import Anchoring, make_timekeeper
 from .visits import Visits
 from .wear.wear import Wear
+from .workers import employ
 
 if TYPE_CHECKING:
     from .sources.upstream import MqttSource
@@ -141,6 +142,7 @@ async def run_edge(
     """
     stopping = stop or asyncio.Event()
     manager = ServiceManager(environ or {})
+    employ()
     with _signals(stopping):
         async with open_edge(settings) as edge:
             try:
