@@ -26,6 +26,8 @@ _log = structlog.get_logger("edge")
 
 # How often retention looks whether the journal is full; the interval setting is for the ordinary round.
 FULL_CHECK_S = 1.0
+# A round that fails has written the log's state already: on a card that keeps refusing, ever more seldom.
+POSTPONED_MAX_S = 10.0
 
 
 async def keep_retention(edge: Edge) -> None:
@@ -34,8 +36,8 @@ async def keep_retention(edge: Edge) -> None:
     rules = retention_rules(settings.check())
     disk, clock, _ = edge.outside
     room = Room(edge.journal, edge.committer)
-    is_short = is_postponed = False
-    due = 0.0
+    is_short = False
+    due = postponed_s = not_before = 0.0
 
     def declare(losses: Sequence[Loss]) -> None:
         for loss in really_lost(edge, losses):
@@ -49,7 +51,8 @@ async def keep_retention(edge: Edge) -> None:
         if settings is not edge.settings:  # reloaded
             settings = edge.settings
             rules = retention_rules(settings.check())
-        if now >= due or is_short or edge.journal.full is not None:
+        is_due = now >= due or is_short or edge.journal.full is not None
+        if is_due and now >= not_before:
             due = now + float(edge.settings.retention_interval)
             try:
                 await edge.committer.enforce_retention(
@@ -60,11 +63,12 @@ async def keep_retention(edge: Edge) -> None:
                     free_bytes=disk.free_bytes(edge.journal.directory),
                 )
             except HeadwaterError as error:
-                if not is_postponed:  # said once, not every second of a card that is gone
+                if not postponed_s:  # said once, not every second of a card that is gone
                     _log.warning("retention postponed", reason=str(error))
-                is_postponed = True
+                postponed_s = min(2 * postponed_s or FULL_CHECK_S, POSTPONED_MAX_S)
+                not_before = now + postponed_s
             else:
-                is_postponed = False
+                postponed_s = 0.0
         is_short = await room.short(FULL_CHECK_S)
 
 

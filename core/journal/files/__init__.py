@@ -15,8 +15,8 @@ from ..reading import Arrival, Bounds, Position
 from .committer import Committer
 from .frames import Note
 from .journal import FileJournal
+from .planning import RetentionPlan
 from .recovery import RecoveryReport
-from .retention import RetentionPlan
 from .settings import FileJournalSettings, StreamRetention, WhenFull
 from .shelf import Loss
 from .writing import Commit, PartitionWriter

@@ -32,8 +32,9 @@ from .carrying import carried
 from .compaction import steps
 from .diskthread import DiskThread
 from .journal import FileJournal
+from .planning import RetentionPlan, plan
 from .reservations import NOTE_END
-from .retention import RetentionPlan, give_up, plan, settle
+from .retention import give_up, settle
 from .settings import StreamRetention, WhenFull
 from .shelf import Loss
 from .thinning import thinned, thinned_partition
@@ -180,8 +181,10 @@ class Committer:
                 if self._closing.is_set():
                     break
         finally:
-            await self.run(lambda: settle(journal))
-            journal.update_full()
+            try:
+                await self.run(lambda: settle(journal))
+            finally:
+                journal.update_full()
 
     def _advance(self, compacting: Iterator[None]) -> bool:
         """One step, or some more while a commit could use the last of the room: then whoever publishes waits for what is

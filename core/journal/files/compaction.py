@@ -11,7 +11,7 @@ Since the numbers below j are absent from then on, the binary search over footer
 of ends is j's.
 
 Phases, each durable before the next:
-  1. retention (retention.py) plans: whole segments first; where none is left at a priority, runs (runs.py)
+  1. retention (planning.py) plans: whole segments first; where none is left at a priority, runs (runs.py)
   2. gap records and summaries of all that is given up, as always
   3. the state: new starts, and the runs under `compacting`. All files stand, which is in order
   4. the compacted file, under a temporary name: written, synced, read back from the medium, renamed over j's; the

@@ -12,14 +12,14 @@ Knows nothing of files, nor of why something survives.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from math import inf
 from typing import NamedTuple
 
 from ...record import TopicPartition
 from .frames import ENTRY_BYTES
-from .index import Footer, Summary
+from .index import Summary
 from .settings import BLOCK_BYTES
 
 # A frame of a compacted segment: a bad bit costs no more than so much, padding an eighth of it at most.
@@ -46,14 +46,16 @@ class Run(NamedTuple):
 
 class Candidate(NamedTuple):
     """A segment that may be compacted. `kept`: at most so many bytes of entries survive; `ends`: of which partitions, and
-    where each ends in it; `created_ms`: of the oldest it stands for; `age_max_ms`: the least that any of them may become."""
+    where each ends in it; `end_of`: what its footer's table says of any; `created_ms`: of the oldest it stands for,
+    `wall_ms`: of its newest commit; `age_max_ms`: the least that any of what survives may become."""
 
     sequence: int
     file_bytes: int
     kept: int
     ends: Mapping[TopicPartition, int]
-    footer: Footer
+    end_of: Callable[[TopicPartition], int]
     created_ms: int = 0
+    wall_ms: int = 0
     age_max_ms: float = inf
 
 
@@ -76,7 +78,9 @@ class Costs(NamedTuple):
         return self.segment_bytes // 4
 
     def written(self, run: Iterable[Candidate]) -> int:
-        kept = sum(each.kept for each in run)
+        return self._written(sum(each.kept for each in run))
+
+    def _written(self, kept: int) -> int:
         # two frames that follow each other hold more than PACK_BYTES together, and each may be padded by a block
         return self.fixed + BLOCK_BYTES + kept + 2 * BLOCK_BYTES * (kept // PACK_BYTES)
 
@@ -84,9 +88,11 @@ class Costs(NamedTuple):
         run = list(run)
         return sum(each.file_bytes for each in run) - self.written(run)
 
-    def worthy(self, each: Candidate) -> bool:
-        cheap = each.kept <= self.least
-        return (cheap or each.file_bytes - each.kept >= self.least) and self.fits([each])
+    def worthy(self, file_bytes: int, kept: int) -> bool:
+        is_cheap = kept <= self.least
+        return (is_cheap or file_bytes - kept >= self.least) and (
+            self._written(kept) <= self.segment_bytes
+        )
 
     def fits(self, run: Iterable[Candidate]) -> bool:
         return self.written(run) <= self.segment_bytes
@@ -104,7 +110,7 @@ def choose(
     chosen: list[list[Candidate]] = []
     run: list[Candidate] = []
     for each in chain(candidates, [None]):
-        joins = each is not None and costs.worthy(each)
+        joins = each is not None and costs.worthy(each.file_bytes, each.kept)
         if run and not (
             each is not None and joins and costs.fits([*run, each]) and _continues(run, each)
         ):
@@ -128,9 +134,9 @@ def _continues(run: Sequence[Candidate], each: Candidate) -> bool:
     they are not where damage made a partition jump in between. And one number is the age of all: what has a limit of age is
     not united with what is younger by more than that, else it is kept as long as there is something to unite it with."""
     age_max = min(member.age_max_ms for member in (*run, each))
-    if each.footer.totals.wall_ms - run[0].created_ms > age_max:
+    if each.wall_ms - run[0].created_ms > age_max:
         return False
     last: dict[TopicPartition, int] = {}
     for member in run:
         last |= member.ends
-    return all(p in each.ends or each.footer.end(p) == end for p, end in last.items())
+    return all(p in each.ends or each.end_of(p) == end for p, end in last.items())

@@ -23,6 +23,7 @@ from ...disk import Disk
 from ...errors import AlreadyExists, Corrupt, Missing, Refused, Unavailable
 from ...record import TopicPartition
 from . import names
+from .digests import Digest, Digests
 from .index import Footer, SegmentMap, Summary, encode_footer
 from .presence import must_be_well
 from .scan import Scan, Stretch, read_through, scan
@@ -74,6 +75,7 @@ class Shelf:
         self._rebuilt: dict[int, Footer] = {}
         self._guessed: set[int] = set()  # those of them that were rebuilt of what frames show
         self._ends_known: dict[int, int] = {}
+        self.digests = Digests()
 
     # opening and closing
 
@@ -142,6 +144,7 @@ class Shelf:
         self._guessed.discard(sequence)
         self.unsealed.discard(sequence)
         self._ends_known.pop(sequence, None)
+        self.digests.forget(sequence)
         if self.compacted.pop(sequence, None) is not None:
             self.were_compacted({})
         found = self._open.pop(sequence, None)
@@ -188,6 +191,16 @@ class Shelf:
             self._rebuild(current)
         return self._rebuilt[sequence]
 
+    def digest(self, sequence: int) -> Digest:
+        """Raises SegmentLost, Unavailable."""
+        found = self.digests.get(sequence)
+        if found is not None:
+            return found
+        footer = self.footer(sequence)
+        segment = self.segment(sequence)
+        is_sealed = segment.own_end is not None or sequence not in self._rebuilt
+        return self.digests.make(segment, footer, is_sealed=is_sealed)
+
     def open_apart(self, sequence: int) -> OpenSegment:
         """With a handle of the caller's own. Raises Corrupt, Missing, Refused, Unavailable."""
         return open_segment(
@@ -197,9 +210,13 @@ class Shelf:
     def ends_by_next(self, sequence: int) -> bool:
         """Its file has no footer: where it ends stands in the header of the segment behind it, which must not go first."""
         try:
-            segment = self.segment(sequence)
             if sequence in self.unsealed:
+                self.segment(sequence)
                 return True
+            known = self.digests.get(sequence)
+            if known is not None and known.is_sealed:
+                return False
+            segment = self.segment(sequence)
             return segment.own_end is None and load_footer(segment) is None
         except SegmentLost:
             return False

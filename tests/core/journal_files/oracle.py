@@ -27,7 +27,8 @@ from headwater.core.journal.files import (
     WhenFull,
 )
 from headwater.core.journal.files.early import EarlyRule
-from headwater.core.journal.files.retention import carry_out, plan
+from headwater.core.journal.files.planning import plan
+from headwater.core.journal.files.retention import carry_out
 from headwater.core.record import TopicPartition
 from headwater.core.units import KIB, ByteSize
 from tests.sim.disk import SimCrash, SimDisk

@@ -13,7 +13,7 @@ from headwater.core.journal.files import (
     StreamRetention,
     WhenFull,
 )
-from headwater.core.journal.files.retention import plan
+from headwater.core.journal.files.planning import plan
 from headwater.core.record import TopicPartition
 from tests.core.journal_files.oracle import SMALL, contents, open_journal
 from tests.core.journal_files.test_damage import put, segment

@@ -23,7 +23,8 @@ from headwater.core.journal.files.compaction import compact, steps
 from headwater.core.journal.files.early import EarlyRule
 from headwater.core.journal.files.index import Footer, SegmentMap, encode_footer
 from headwater.core.journal.files.inspection import dump, verify
-from headwater.core.journal.files.retention import carry_out, give_up, plan, settle
+from headwater.core.journal.files.planning import plan
+from headwater.core.journal.files.retention import carry_out, give_up, settle
 from headwater.core.journal.files.runs import WRITTEN_PER_GAINED_MAX, Candidate, Costs, choose
 from headwater.core.record import TopicPartition
 from headwater.core.units import KIB
@@ -73,7 +74,7 @@ NOBODY = Footer(encode_footer(SegmentMap(), ends={}, stream_bytes={}, data_end=4
 
 
 def candidate(sequence: int, kept: int, size: int = 64 * KIB) -> Candidate:
-    return Candidate(sequence, size, kept, {}, NOBODY)
+    return Candidate(sequence, size, kept, {}, NOBODY.end)
 
 
 def chosen(*candidates: Candidate | None, wanted: int = 2**40) -> list[list[int]]:
@@ -110,9 +111,9 @@ def test_where_a_partition_jumped_between_two_segments_a_run_ends() -> None:
     jumped = Footer(
         encode_footer(SegmentMap(), ends={ALARMS: 90}, stream_bytes={}, data_end=4096, salt=1)
     )
-    first = Candidate(1, 64 * KIB, 500, {ALARMS: 50}, NOBODY)
-    assert chosen(first, Candidate(2, 64 * KIB, 500, {}, jumped)) == [[1], [2]]
-    assert chosen(first, Candidate(2, 64 * KIB, 500, {ALARMS: 90}, jumped)) == [[1, 2]]
+    first = Candidate(1, 64 * KIB, 500, {ALARMS: 50}, NOBODY.end)
+    assert chosen(first, Candidate(2, 64 * KIB, 500, {}, jumped.end)) == [[1], [2]]
+    assert chosen(first, Candidate(2, 64 * KIB, 500, {ALARMS: 90}, jumped.end)) == [[1, 2]]
 
 
 @pytest.mark.parametrize("seed", range(30))

@@ -31,7 +31,8 @@ from headwater.core.journal.files.covered import Covered
 from headwater.core.journal.files.holes import united
 from headwater.core.journal.files.index import Footer
 from headwater.core.journal.files.inspection import verify
-from headwater.core.journal.files.retention import give_up, plan
+from headwater.core.journal.files.planning import plan
+from headwater.core.journal.files.retention import give_up
 from headwater.core.journal.files.runs import Run
 from headwater.core.units import KIB
 from tests.core.journal_files.oracle import DIRECTORY, PARTITIONS, Life, open_journal

@@ -12,7 +12,8 @@ from headwater.core.disk import DiskFull
 from headwater.core.errors import Unavailable
 from headwater.core.journal.files import FileJournal, StreamRetention, WhenFull, names
 from headwater.core.journal.files.compaction import compact, steps
-from headwater.core.journal.files.retention import RetentionPlan, carry_out, give_up, plan
+from headwater.core.journal.files.planning import RetentionPlan, plan
+from headwater.core.journal.files.retention import carry_out, give_up
 from headwater.core.journal.files.runs import Run
 from headwater.core.journal.files.state import load_state, store_state
 from headwater.core.units import KIB, Duration

@@ -11,7 +11,8 @@ import pytest
 from headwater.core.journal.files import FileJournal
 from headwater.core.journal.files.holes import between, holes_in, united
 from headwater.core.journal.files.inspection import verify
-from headwater.core.journal.files.retention import carry_out, plan
+from headwater.core.journal.files.planning import plan
+from headwater.core.journal.files.retention import carry_out
 from headwater.core.journal.files.settings import StreamRetention, WhenFull
 from headwater.core.journal.files.state import load_state, store_state
 from headwater.core.record import TopicPartition

@@ -10,7 +10,8 @@ import pytest
 from headwater.core.disk import File
 from headwater.core.journal.files import FileJournal, inspection
 from headwater.core.journal.files.inspection import dump, records, verify
-from headwater.core.journal.files.retention import RetentionPlan, carry_out
+from headwater.core.journal.files.planning import RetentionPlan
+from headwater.core.journal.files.retention import carry_out
 from headwater.core.journal.files.runs import Run
 from headwater.core.journal.files.scan import read_through
 from tests.core.journal_files.oracle import DIRECTORY

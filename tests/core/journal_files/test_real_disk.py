@@ -192,7 +192,8 @@ def test_retirement_beside_a_reader_is_no_damage(tmp_path: Path) -> None:
     for turn in range(150):
         put(journal, A, 2, size=9000)
         if turn % 20 == 19:
-            from headwater.core.journal.files.retention import carry_out, plan
+            from headwater.core.journal.files.planning import plan
+            from headwater.core.journal.files.retention import carry_out
 
             rules = {"a": StreamRetention(bytes_max=ByteSize(100 * KIB))}
             carry_out(journal, plan(journal, 0, rules=rules, sent=None))

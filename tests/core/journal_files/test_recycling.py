@@ -13,7 +13,8 @@ from headwater.core.journal.files.frames import (
     decode_frame_header,
     encode_frame,
 )
-from headwater.core.journal.files.retention import carry_out, plan
+from headwater.core.journal.files.planning import plan
+from headwater.core.journal.files.retention import carry_out
 from headwater.core.journal.files.scan import scan
 from headwater.core.journal.files.settings import HEADROOM_SEGMENTS
 from headwater.core.record import TopicPartition

@@ -16,7 +16,8 @@ from headwater.core.journal.files import (
     StreamRetention,
     WhenFull,
 )
-from headwater.core.journal.files.retention import carry_out, plan
+from headwater.core.journal.files.planning import plan
+from headwater.core.journal.files.retention import carry_out
 from headwater.core.record import GAPS_STREAM, TopicPartition
 from headwater.core.units import KIB, ByteSize, Duration
 from tests.core.journal_files.oracle import contents, open_journal

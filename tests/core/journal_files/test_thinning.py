@@ -13,7 +13,8 @@ from headwater.core.batch import decode_batch
 from headwater.core.clock import ManualClock, SystemClock
 from headwater.core.gap import GAPS_PARTITION, Gap, GapReason
 from headwater.core.journal.files import Committer, FileJournal, Loss, StreamRetention, WhenFull
-from headwater.core.journal.files.retention import carry_out, plan
+from headwater.core.journal.files.planning import plan
+from headwater.core.journal.files.retention import carry_out
 from headwater.core.journal.files.thinning import (
     FIELDS_MAX,
     GROUPS_MAX,

@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 
-from headwater.core.journal.files.retention import carry_out, plan
+from headwater.core.journal.files.planning import plan
+from headwater.core.journal.files.retention import carry_out
 from headwater.core.journal.files.settings import StreamRetention
 from headwater.core.units import ByteSize
 from headwater.edge.broker.settings import MqttSettings

@@ -19,7 +19,8 @@ import random
 from collections import Counter
 from collections.abc import Callable
 
-from headwater.core.journal.files.retention import carry_out, plan
+from headwater.core.journal.files.planning import plan
+from headwater.core.journal.files.retention import carry_out
 from headwater.core.journal.files.settings import FileJournalSettings
 from headwater.core.units import KIB, ByteSize
 from headwater.edge.broker.doubts import LATEST, UNREAD_S
