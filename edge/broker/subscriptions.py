@@ -222,6 +222,11 @@ class Subscriptions(Changing):
 
     def targets(self, topic: str) -> list[Target]:
         """Each taker once. Remembered until a subscription changes."""
+        first = self._root.children
+        if not first or not (
+            "#" in first or "+" in first or topic.split("/", 1)[0] in first
+        ):  # most sensors' topics are for the log alone: not worth a place in memory
+            return []
         cache = self._cache
         if self._cache_generation != self.generation or len(cache) >= CACHED_TOPICS_MAX:
             cache.clear()
