@@ -128,6 +128,7 @@ class Broker(Rounds):
         self.book.tick(self.now)
         self._review_disk()
         self.gathering.tick(self.now)
+        self.unsent.look()
         self.departures.run()
         if self.departures.tick(self.now):
             self.committer.request()

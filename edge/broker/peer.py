@@ -212,7 +212,7 @@ class Peer(Plain):
         if self.transport is not None:
             self._cut = True
             self._broker.tally.closed["unread"] += 1
-            self.transport.abort()
+            self.transport.reset()
 
     def _shut(self) -> None:
         self.flush()
@@ -225,7 +225,7 @@ class Peer(Plain):
 
                 def give_up(_: float) -> None:  # what it does not read in time it does not get
                     unsent.left(transport)
-                    transport.abort()
+                    transport.reset()
 
                 self._broker.deadlines.at(self._broker.now + LINGER_S, give_up)
 

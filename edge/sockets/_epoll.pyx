@@ -7,7 +7,7 @@ from libc.errno cimport EAGAIN, EINTR, errno
 import os
 
 from ._epoll_py import EVENTS_MAX, PAUSE_S, READ_BYTES_MIN, RECV_BYTES, ROUND_BYTES, SHARE
-from .lingering import Lingering
+from .lingering import Lingering, forget_unsent
 
 cdef extern from *:
     """
@@ -243,6 +243,11 @@ cdef class Connection:
             self._end(None)
 
     def abort(self):
+        self._end(None)
+
+    def reset(self):
+        if self._socket is not None:
+            forget_unsent(self._socket)
         self._end(None)
 
     # --- events -----------------------------------------------------------------------------------------------

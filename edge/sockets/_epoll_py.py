@@ -24,7 +24,7 @@ import socket
 from collections.abc import Callable
 from typing import Protocol
 
-from .lingering import Lingering
+from .lingering import Lingering, forget_unsent
 
 # Of one read: more than a round trip's worth on any link a sensor has, and reused for all connections.
 RECV_BYTES = 65_536
@@ -226,6 +226,11 @@ class Connection:
             self._end(None)
 
     def abort(self) -> None:
+        self._end(None)
+
+    def reset(self) -> None:
+        if self._socket is not None:
+            forget_unsent(self._socket)
         self._end(None)
 
     # --- events -----------------------------------------------------------------------------------------------

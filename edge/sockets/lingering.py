@@ -14,11 +14,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import struct
+from typing import Any
 
 HELD_MAX = 64
 LINGER_S = 2.0
 LINGER_BYTES = 16 * 1024 * 1024
 READ_BYTES = 64 * 1024
+_AT_ONCE = struct.pack("ii", 1, 0)
+
+
+def forget_unsent(sock: Any) -> None:
+    """Closing `sock` (or what asyncio shows of one) resets it: the kernel keeps nothing for a peer that reads nothing."""
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
 
 
 class Lingering:

@@ -168,7 +168,7 @@ class _Wire:
     def close(self) -> None:
         self._outlet.give_up("our own broker ended it")
 
-    abort = close
+    abort = reset = close
 
     def get_write_buffer_size(self) -> int:
         return 0

@@ -23,6 +23,7 @@ from ..broker import Broker
 from ..lifetimes import TICK_S
 from .door import Door, TurnedAway
 from .opening import Opening
+from .overtls import TlsWires
 from .settings import UNIX, ListenerSettings, key_of
 from .unixpath import bind_unix
 
@@ -84,11 +85,12 @@ class Listeners:
         self.sockets = Sockets(
             asyncio.get_running_loop(), self._broker.received, lambda: committer.gathering
         )
-        self._broker.unsent.attach(self.sockets)
+        wires = TlsWires()
+        self._broker.unsent.attach(self.sockets, wires)
         self._broker.turns.soon = asyncio.get_running_loop().call_soon
         for settings in self._settings:
             door = Door(settings, self._broker.clock, self._turned_away)
-            opening = Opening(self._broker, door, self.sockets, self._crowd)
+            opening = Opening(self._broker, door, self.sockets, wires, self._crowd)
             opening.context = contexts.get(settings.label)
             listener = Listener(door, opening)
             try:

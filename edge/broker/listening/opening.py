@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from ...sockets.sockets import Sockets
 from ..broker import Broker
 from ..client import Client
 from .door import Door, Visitor
 from .outstanding import unacknowledged
+from .overtls import TlsWires, over_tls
 from .rates import RatedClient
 from .settings import Kind
 
@@ -35,12 +36,18 @@ class Opening:
     """Makes the connections of one listener. `context` may be replaced: the next handshake uses it."""
 
     def __init__(
-        self, broker: Broker, door: Door, sockets: Sockets, crowd: Callable[[], int]
+        self,
+        broker: Broker,
+        door: Door,
+        sockets: Sockets,
+        wires: TlsWires,
+        crowd: Callable[[], int],
     ) -> None:
         self._broker = broker
         self._crowd = crowd  # how many have come in at all doors, those in a handshake among them
         self._door = door
         self._sockets = sockets
+        self._wires = wires
         self._shaking: dict[asyncio.Task[None], Visitor] = {}  # oldest first
         self.context: ssl.SSLContext | None = None
 
@@ -107,7 +114,7 @@ class Opening:
         limit = int(self._broker.settings.write_buffer_max)
         loop = asyncio.get_running_loop()
         make = self._web if settings.kind is Kind.WEBSOCKET else self._client
-        protocol = cast("asyncio.Protocol", _OverTls(make, visitor, limit))
+        protocol = over_tls(make, visitor, self._wires, limit)
         try:
             await loop.connect_accepted_socket(
                 lambda: protocol,
@@ -120,32 +127,6 @@ class Opening:
             self._door.turn_away(visitor.address, f"tls: {_told(error)}")
             self._door.left(visitor)
             sock.close()
-
-
-class _OverTls:
-    """Between the handshake and the client, or its WebSocket: by shape an asyncio Protocol that gives its place to that."""
-
-    def __init__(
-        self, make: Callable[[Visitor], Client | WebSocket], visitor: Visitor, limit: int
-    ) -> None:
-        self._make = make
-        self._visitor = visitor
-        self._limit = limit
-
-    def connection_made(self, transport: asyncio.Transport) -> None:
-        transport.set_write_buffer_limits(high=self._limit)
-        from .tls import learn_subject
-
-        learn_subject(transport, self._visitor)
-        made = self._make(self._visitor)
-        if isinstance(made, Client):
-            made.unacknowledged = unacknowledged(transport)
-        transport.set_protocol(cast("asyncio.Protocol", made))
-        made.connection_made(transport)
-
-    def connection_lost(self, error: BaseException | None) -> None:
-        """Only where nothing could be made."""
-        self._visitor.door.left(self._visitor)
 
 
 def _told(error: Exception) -> str:

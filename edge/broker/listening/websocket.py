@@ -117,6 +117,11 @@ class WebSocket:
         self._closing = True
         self._transport.abort()
 
+    def reset(self) -> None:
+        assert self._transport is not None
+        self._closing = True
+        self._transport.reset()
+
     def pause_reading(self) -> None:
         assert self._transport is not None
         self._transport.pause_reading()
@@ -178,7 +183,7 @@ class WebSocket:
         if self._deadline is not None:
             self._deadline.cancel()
         # what it does not read in time it does not get
-        self._deadline = asyncio.get_running_loop().call_later(LINGER_S, self._transport.abort)
+        self._deadline = asyncio.get_running_loop().call_later(LINGER_S, self._transport.reset)
 
     def _too_slow(self) -> None:
         self._deadline = None

@@ -233,6 +233,9 @@ class MemoryTransport:
     def abort(self) -> None:
         self.closed = self.aborted = True
 
+    def reset(self) -> None:
+        self.abort()
+
     def pause_reading(self) -> None:
         assert self.reading, "paused twice"
         self.reading = False

@@ -311,6 +311,34 @@ def test_any_mixture_of_sizes_arrives_as_it_was_sent(
     run(main)
 
 
+def test_a_reset_leaves_nothing_in_the_kernel(twin: ModuleType, run: Callable[..., None]) -> None:
+    """While an abort leaves it to the kernel, which goes on for a quarter of an hour."""
+
+    async def main() -> None:
+        async with bench(twin) as b:
+            ends = [b.connect() for _ in range(2)]
+            for ours, _, _ in ends:
+                ours.write(bytes(8 * HIGH))
+            ends[0][0].abort()
+            ends[1][0].reset()
+            await until(lambda: all(heard.lost for _, heard, _ in ends))
+            resets = [await asyncio.to_thread(ended_by_reset, peer) for _, _, peer in ends]
+            assert resets == [False, True]
+            ends[1][0].reset()  # once more does no harm
+
+    run(main)
+
+
+def ended_by_reset(peer: socket.socket) -> bool:
+    peer.settimeout(5)
+    try:
+        while peer.recv(65_536):
+            pass
+    except ConnectionResetError:
+        return True
+    return False
+
+
 def test_accepting(run: Callable[..., None]) -> None:
     async def main() -> None:
         taken: list[socket.socket] = []

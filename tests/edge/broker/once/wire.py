@@ -49,6 +49,9 @@ class Line:
         self.close()
         self.cut = True
 
+    def reset(self) -> None:
+        self.abort()
+
     def pause_reading(self) -> None:
         assert self.reading, "paused twice"
         self.reading = False
