@@ -2,6 +2,10 @@
 
 Rim. `Dialer` is the seam for TLS and SASL and for tests: host and port in, a connection that speaks Kafka out. Everything
 here may be lost and asked for again. What cannot be had raises Unavailable, what may have happened Unknown.
+
+Behind an address there may be another cluster than a moment ago (a proxy, a name that was repointed, a broker set up anew).
+What is known of one cluster says nothing about another, so every new connection is asked for its cluster's id before
+anything else goes over it; where that is another, `Replaced`, and the session is over.
 """
 
 from __future__ import annotations
@@ -25,6 +29,10 @@ from ...core.kafka.wire import WireCount
 from ...core.record import TopicPartition
 
 R = TypeVar("R", bound=Message)
+
+
+class Replaced(Unavailable):
+    """Another cluster answers where ours did."""
 
 
 class Connection(Protocol):
@@ -107,11 +115,14 @@ class Cluster:
             self._learn(await self.ask(None, _metadata(names[begin : begin + 500])))
 
     def _learn(self, response: MetadataResponse) -> None:
+        answers = response.cluster_id or ""
+        if self.cluster_id and answers and answers != self.cluster_id:
+            raise Replaced(f"cluster {self.cluster_id} was replaced by cluster {answers}")
         self._addresses = {
             broker.node_id: (broker.host, broker.port) for broker in response.brokers
         }
         self._controller = response.controller_id
-        self.cluster_id = response.cluster_id or ""
+        self.cluster_id = answers or self.cluster_id
         for topic in response.topics:
             name = topic.name or ""
             if topic.error_code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION:
@@ -163,7 +174,7 @@ class Cluster:
             raise
 
     async def dial(self, node: int) -> Connection:
-        """The one connection to this broker, which all share; whoever finds it broken closes it.
+        """The one connection to this broker, which all share; whoever finds it broken closes it. Raises Replaced, too.
 
         Where one broke, the next is made only after a random part of `spread_s`: a cloud that restarts meets its whole fleet
         at the moment that it is back.
@@ -178,7 +189,13 @@ class Cluster:
             if connection is not None:
                 del self._connections[node]
                 await asyncio.sleep(self._rng.random() * self._spread_s)
-            connection = self._connections[node] = await self.dial_address(*address)
+            connection = await self.dial_address(*address)
+            try:
+                self._learn(await self._bounded(connection.request(_metadata(()))))
+                self._connections[node] = connection
+            finally:
+                if self._connections.get(node) is not connection:
+                    await connection.close()
             return connection
 
     async def dial_address(self, host: str, port: int) -> Connection:

@@ -68,6 +68,11 @@ class PartitionCursor(msgspec.Struct, frozen=True):
     origin: int = 0
     suspect: bool = False
 
+    def moved(self, acked: int, floor: int | None = None) -> PartitionCursor:
+        """`floor` may be lower than before: a topic that was made anew counts from zero."""
+        floor = self.floor if floor is None else floor
+        return msgspec.structs.replace(self, acked=acked, floor=floor)
+
 
 class ClusterCursor(msgspec.Struct):
     """Everything about one cluster. `used` orders the clusters by last use.

@@ -26,7 +26,7 @@ class Found(NamedTuple):
     `seen`: by label (`hw.range`, the origin of the range it was sent in) one past the highest offset; `cloud_offset`: one
     past the last record of it that lies in the asking range or beyond, in the cloud's offsets. `last`: the newest batch of
     our producer id. `truncated`: the cloud no longer holds all from `floor` on. `samples`: the last record of each of the
-    newest own batches, to be held against the journal.
+    newest own batches, to be held against the journal. `remade`: the log ended before `floor`, and was read from its start.
     """
 
     seen: Mapping[int, int]
@@ -34,6 +34,7 @@ class Found(NamedTuple):
     truncated: bool = False
     last: Described | None = None
     samples: tuple[Sample, ...] = ()
+    remade: bool = False
 
     def reach(self, origin: int, acked: int) -> int | None:
         """One past what is known to be stored of the range from `origin` on; None where nothing of it was seen.

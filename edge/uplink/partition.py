@@ -248,7 +248,7 @@ class PartitionFlow:
         cut.flying = False
         self._flying -= 1
         if verdict(code) is Verdict.DONE:
-            self._confirm(cut.next_offset, base_offset + cut.count if base_offset >= 0 else 0)
+            self._confirm(cut.next_offset, base_offset + cut.count if base_offset >= 0 else None)
             self._proven_at = now
             self._attempts = self._stuck = 0
             self._backoff.reset()
@@ -275,7 +275,7 @@ class PartitionFlow:
         self.stage = Stage.SETTLE
         self._settled(now)
 
-    def _confirm(self, next_offset: int, floor: int = 0) -> None:
+    def _confirm(self, next_offset: int, floor: int | None = None) -> None:
         """All below `next_offset` is stored and replicated."""
         while self._unacked and self._unacked[0].next_offset <= next_offset:
             cut = self._unacked.popleft()
@@ -283,7 +283,7 @@ class PartitionFlow:
                 cut.flying = False
                 self._flying -= 1
         self._position = max(self._position, next_offset)
-        self.cursor = _moved(self.cursor, max(self.acked, next_offset), floor)
+        self.cursor = self.cursor.moved(max(self.acked, next_offset), floor)
 
     def _settled(self, now: float) -> None:
         """Nothing is in flight; the first batch that was answered with an error says why."""
@@ -311,8 +311,6 @@ class PartitionFlow:
                 self.stale_leader = True
             case Verdict.BLOCKED:
                 self.notices.append(Notice("uplink blocked", self.last_error))
-            case _:
-                pass
         self.retry_at = now + self._backoff.next()
         self._release()
 
@@ -385,14 +383,14 @@ class PartitionFlow:
             detail = f"cloud holds up to {position}, the journal ends at {self.log_end}"
             self.notices.append(Notice("uplink journal lost acknowledged records", detail))
             self._position = self.log_end
-            self.cursor = _moved(self.cursor, self.log_end)
+            self.cursor = self.cursor.moved(self.log_end)
             self._recut()
             self._begin_era(self.log_end)
             return
         if position < self.acked:
             detail = f"acknowledged up to {self.acked}, the cloud holds up to {position}"
             self.notices.append(Notice("uplink cloud lost acknowledged records", detail))
-            self.cursor = _moved(self.cursor, position)
+            self.cursor = self.cursor.moved(position)
         while self._unacked and self._unacked[0].next_offset <= position:
             self._unacked.popleft()
         if position > self._position:
@@ -411,6 +409,8 @@ class PartitionFlow:
 
     def looked(self, found: Found, now: float) -> None:
         """Own addresses between `floor` and the high watermark."""
+        if found.remade:  # the floor was another log's
+            self.cursor = self.cursor.moved(self.acked, 0)
         if self.stage is Stage.LOOK and self._awaited not in {None, found.last}:
             self.stage = Stage.ASK
             self.failed(now, "what the leader showed is not replicated yet")
@@ -422,10 +422,10 @@ class PartitionFlow:
     def _looked_in_doubt(self, found: Found) -> None:
         seen = found.reach(self.cursor.origin, self.acked)
         if found.truncated and seen is None:
-            detail = f"offsets from {self.acked} on may be sent twice; their addresses tell"
+            detail = f"from {self.acked} on may be sent twice; their addresses tell"
             self.notices.append(Notice("uplink cannot tell what the cloud had", detail))
         position = self.acked if seen is None else self._within(seen)
-        floor = 0 if seen is None else found.cloud_offset
+        floor = None if seen is None else found.cloud_offset
         if strangers := found.strangers(position, self.end):
             # only a newer cursor than ours can have opened them: nothing is sent before all is durable again
             self.notices.append(Notice("uplink cursor was an older copy", f"ranges at {strangers}"))
@@ -434,8 +434,8 @@ class PartitionFlow:
         stuck, identity = self._stuck >= STUCK_MAX, self._new_identity
         if identity:
             # the floor stays where it is, below what is awaited, until the new era is acknowledged
-            position, floor = min(position, self.log_end), 0
-        self.cursor = _moved(self.cursor, position, floor)
+            position, floor = min(position, self.log_end), None
+        self.cursor = self.cursor.moved(position, floor)
         self._resume(position)
         if self.stage is Stage.OPEN and (stuck or identity):
             self._wants_producer = identity
@@ -494,7 +494,3 @@ class PartitionFlow:
         if self.supply.first != cursor.acked or self._unacked:
             self._recut()
         self.stage = Stage.OPEN
-
-
-def _moved(cursor: PartitionCursor, acked: int, floor: int = 0) -> PartitionCursor:
-    return msgspec.structs.replace(cursor, acked=acked, floor=max(cursor.floor, floor))

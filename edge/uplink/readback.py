@@ -5,6 +5,10 @@ when reading began; only what is below it is replicated. A record is ours when b
 and its log id match. Since we send in order, the highest own offset tells that all before it is there too, or was given
 up before it was sent.
 
+Where `floor` lies below the log's start, retention took what was there. Where it lies beyond the log's end, this is not the
+log that it was found in: the topic was made anew, or an election lost its tail. Then all there is is read, and what is not
+there is not anywhere.
+
 An address says who wrote a record, and a copy of our data directory says the same. So the newest own records are held
 against the journal (`Sample`): one that differs was written by another edge that believes to be this one.
 """
@@ -110,7 +114,7 @@ async def read_back(
     floor, producer_id = cursor.floor, cursor.era.producer_id
     prefix = f"{origin.edge}/{source.topic}/{source.partition}/".encode()
     log = origin.log.encode()
-    position, truncated, end = floor, False, -1
+    position, truncated, remade, end = floor, False, False, -1
     seen: dict[int, int] = {}
     samples: deque[Sample] = deque(maxlen=_SAMPLES)
     after, last = floor, None
@@ -120,7 +124,12 @@ async def read_back(
             start = await cloud_offset(cluster, target, EARLIEST)
             if start == position:
                 raise Unavailable(f"{target} has no offset {position} and begins there")
-            position, truncated, end = start, True, -1
+            if start < position:  # what was seen so far lay in a log that is gone
+                after, last, remade = start, None, True
+                seen.clear()
+                samples.clear()
+            truncated = start > position
+            position, end = start, -1
             continue
         check(data.error_code, f"fetch of {target} at {position}")
         end = data.high_watermark if end < 0 else end
@@ -140,7 +149,7 @@ async def read_back(
                     after = header.next_offset
         if position == before and position < end:
             raise Unavailable(f"fetch of {target} at {position} brought nothing below {end}")
-    return Found(seen, after, truncated, last, tuple(samples))
+    return Found(seen, after, truncated, last, tuple(samples), remade)
 
 
 async def _fetch(cluster: Cluster, target: TopicPartition, position: int) -> PartitionData:

@@ -4,7 +4,8 @@ Rim. Four loops share one task group: the engine (needs and offers), the feeder 
 new ends) and the keeper (progress to disk); beside them one task for each leader's link. Nothing looks at all lanes but
 the poll, which is paced by their number, so ten thousand idle partitions cost little.
 
-It ends, by an exception, only when no broker of the cluster can be reached any more; links and needs repair themselves.
+It ends, by an exception, only when no broker of the cluster can be reached any more, or another cluster answers in its
+place; links and needs repair themselves.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from ...core.backoff import Backoff
 from ...core.errors import HeadwaterError, Unavailable, Unknown
 from ...core.journal.reading import bounds_or_none
 from ...core.record import TopicPartition
-from .cluster import Cluster
+from .cluster import Cluster, Replaced
 from .feeding import Feeder
 from .keeper import Keeper
 from .lane import Budget, Lane
@@ -385,7 +386,7 @@ class Session:
                 await self._cluster.refresh(topics)
             except (Unavailable, Unknown) as error:
                 failures += 1
-                if failures >= _REFRESH_TRIES:
+                if failures >= _REFRESH_TRIES or isinstance(error, Replaced):
                     raise Unavailable(
                         f"cluster {self._cluster.cluster_id} is gone: {error}"
                     ) from error

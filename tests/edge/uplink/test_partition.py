@@ -159,6 +159,30 @@ def test_records_that_an_unclean_election_lost_are_sent_again() -> None:
     assert _take(_fed(flow)).first == 4
 
 
+def test_what_a_leader_showed_is_not_there_where_the_log_ends_before_it_began() -> None:
+    flow = _flow(12, fresh=False, acked=4)
+    flow.need(START)
+    flow.described(
+        Described(0, 7), START
+    )  # eight; then the leader dies, and one takes over that lacks the tail
+    assert flow.need(START) is Need.READ_BACK
+    flow.looked(Found({}, 0, remade=True), START)
+    assert flow.acked == 4
+    later = flow.retry_at
+    assert flow.need(later) is Need.DESCRIBE
+    flow.described(None, later)
+    assert flow.need(later) is Need.READ_BACK
+    flow.looked(Found({}, 0, remade=True), later)
+    assert _take(_fed(flow), later).first == 4
+
+
+def test_in_a_topic_made_anew_the_place_to_read_back_from_is_a_lower_one() -> None:
+    flow = _open(40)
+    assert flow.cursor.floor == 54
+    flow.answered(_take(flow), ErrorCode.NONE, 0, START)
+    assert flow.cursor.floor == 4, "what is sent next lies no lower, and may lie below 54"
+
+
 def test_an_identity_used_by_another_waits_for_the_others_tail_and_takes_a_new_producer() -> None:
     flow = _flow(12, fresh=False, acked=4)
     later = START + LATE_COPIES_S
