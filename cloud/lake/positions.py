@@ -1,6 +1,8 @@
 """How far a table has come, as Delta transaction identifiers: made and parsed here and nowhere else.
 
     headwater/<cluster id>/<topic>/<partition>                next Kafka offset to read
+    headwater/<cluster id>~<n>/<topic>/<partition>            the same where the topic was made anew for the n-th time
+    headwater/<cluster id>/<topic id>                         that n, 0 for the topic that was met first
     headwater/edge/<edge>/<log>/<stream>/<partition>          next edge offset: a record below it is a duplicate
     headwater/edge/…/<partition>@<first>                      the same of what is covered from `first` on (coverage.py)
 
@@ -8,7 +10,8 @@ What a table covers of an edge partition is the union of [first, version), where
 that another one has reached is *absorbed*: what it says is said by the other, and checkpoints leave it out.
 
 The cluster's id is in the name, so a cluster that was created anew starts at its own beginning instead of being
-skipped up to the old one's offsets. The edge's log id likewise: a wiped edge starts again at 0.
+skipped up to the old one's offsets; a topic that was deleted and made anew counts as another cluster's, which its id
+tells. The edge's log id likewise: a wiped edge starts again at 0.
 Names cannot hold a slash (core.record.check_name), but a foreign cluster's id or a forged header may: it is quoted.
 """
 
@@ -56,6 +59,23 @@ def parse_kafka(app_id: str) -> tuple[str, TopicPartition] | None:
         return None
     topic = urllib.parse.unquote(parts[2])
     return urllib.parse.unquote(parts[1]), TopicPartition(topic, int(parts[3]))
+
+
+def topic_app_id(cluster: str, topic_id: str) -> str:
+    return f"{_PREFIX}/{_quote(cluster)}/{topic_id}"
+
+
+def parse_topic(app_id: str) -> tuple[str, str] | None:
+    """(cluster id, topic id), or None where the identifier is none of a topic's incarnation."""
+    parts = app_id.split("/")
+    if len(parts) != 3 or parts[0] != _PREFIX:
+        return None
+    return urllib.parse.unquote(parts[1]), parts[2]
+
+
+def incarnated(cluster: str, ordinal: int) -> str:
+    """The cluster as it is called where a topic of it was made anew for the `ordinal`-th time."""
+    return f"{cluster}~{ordinal}" if ordinal else cluster
 
 
 def parse_edge(app_id: str) -> EdgePartition | None:

@@ -21,6 +21,8 @@ from ...core.kafka.errors import ErrorCode
 from ...core.kafka.messages import FetchRequest, ListOffsetsRequest
 from ...core.kafka.messages.fetch import FetchPartition, FetchTopic, PartitionData
 from ...core.kafka.messages.list_offsets import ListOffsetsPartition, ListOffsetsTopic
+from ...core.kafka.messages.metadata import MetadataResponse
+from ...core.kafka.primitives import ZERO_UUID
 from ...core.record import TopicPartition
 from .source import Aborted, Fetched, OutOfRange
 
@@ -37,6 +39,7 @@ class KafkaSource:
         self._partition_bytes = partition_bytes
         self._cluster: str | None = None
         self._doubtful = True  # the connection broke: the cluster may be another
+        self.topic_ids: dict[str, str] = {}
 
     async def cluster_id(self) -> str:
         try:
@@ -59,12 +62,20 @@ class KafkaSource:
             response = await self._client.metadata(None)
         except Unknown as error:
             raise Unavailable(str(error)) from error
+        self.topic_ids = _topic_ids(response)
         return [
             TopicPartition(topic.name, partition.partition_index)
             for topic in response.topics
             if topic.name and not topic.error_code
             for partition in topic.partitions
         ]
+
+    async def topic_id(self, topic: str) -> str:
+        try:
+            response = await self._client.metadata((topic,))
+        except Unknown as error:
+            raise Unavailable(str(error)) from error
+        return _topic_ids(response).get(topic, "")
 
     async def bounds(self, partition: TopicPartition) -> Bounds:
         start = await self._list_offset(partition, _EARLIEST)
@@ -173,3 +184,11 @@ class KafkaSource:
 
     async def close(self) -> None:
         await self._client.close()
+
+
+def _topic_ids(response: MetadataResponse) -> dict[str, str]:
+    return {
+        topic.name: topic.topic_id.hex
+        for topic in response.topics
+        if topic.name and not topic.error_code and topic.topic_id != ZERO_UUID
+    }

@@ -196,7 +196,12 @@ class Sink:
             await self._open(stream)
         elif stream.blocked and self._clock.monotonic() >= stream.retry_at:
             await self._open(stream)
-        if stream.blocked or partition in stream.partitions or partition.topic in self._commits:
+        if stream.blocked or partition.topic in self._commits:
+            return
+        if stream.table.bind(self._source.topic_ids.get(partition.topic, "")):
+            _log.warning("topic was made anew", topic=partition.topic)
+            stream.begin_anew()
+        if partition in stream.partitions:
             return
         position = stream.table.position(partition)
         if position is None:
@@ -260,6 +265,10 @@ class Sink:
         try:
             async with self._gate:
                 fetched = stream.cut()
+                if fetched and await self._is_remade(name, stream):
+                    fetched = []
+                    stream.fall_back()
+                    self._discover_at = 0.0
                 while fetched:
                     with self._metrics.commit_seconds.time():
                         built = await stream.table.commit(fetched)
@@ -284,6 +293,16 @@ class Sink:
             self._metrics.pending.set(self._bytes_held)
             if self._commits.get(name) is asyncio.current_task():
                 del self._commits[name]
+
+    async def _is_remade(self, name: str, stream: Stream) -> bool:
+        """May what was fetched come from another topic than the one whose offsets we count? Ids never come back: where it is
+        still the same, it was the same all the time. Where nobody can say, it is fetched again later."""
+        before = stream.table.topic_id
+        try:
+            return bool(before) and await self._source.topic_id(name) not in {"", before}
+        except Unavailable as error:
+            _log.warning("nothing is committed", stream=name, error=str(error))
+            return True
 
     def _count(self, name: str, stream: Stream, built: Built) -> None:
         metrics = self._metrics

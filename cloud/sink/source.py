@@ -44,6 +44,13 @@ class Source(Protocol):
     async def partitions(self) -> list[TopicPartition]:
         """All partitions of all topics, asked anew. Raises Unavailable."""
 
+    @property
+    def topic_ids(self) -> Mapping[str, str]:
+        """By topic, as of the last `partitions`; none: unknown. A topic that is deleted and made anew has another one."""
+
+    async def topic_id(self, topic: str) -> str:
+        """Asked anew; "" where it is unknown, or there is no such topic. Raises Unavailable."""
+
     async def bounds(self, partition: TopicPartition) -> Bounds:
         """Raises Unavailable, Missing."""
 

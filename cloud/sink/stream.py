@@ -95,6 +95,11 @@ class Stream:
             tp: own for tp, own in self.partitions.items() if self.table.position(tp) is not None
         }
 
+    def begin_anew(self) -> None:
+        """Another topic of the name is there: its offsets mean nothing for what we hold."""
+        self.pending, self.pending_bytes = [], 0
+        self.partitions = {}
+
     def block(self, reason: str, retry_at: float) -> None:
         self.blocked, self.retry_at = reason, retry_at
         self.pending, self.pending_bytes = [], 0

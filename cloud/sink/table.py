@@ -24,8 +24,16 @@ from ...core.errors import AlreadyExists, Refused, Unavailable, Unknown
 from ...core.objectstore import ObjectStore, join
 from ...core.record import TopicPartition
 from ..lake.delta import DeltaLog, Draft, Metadata, Overtaken
+from ..lake.delta.txn import Txn
 from ..lake.offload import Offload, in_thread
-from ..lake.positions import Positions, kafka_app_id, parse_kafka
+from ..lake.positions import (
+    Positions,
+    incarnated,
+    kafka_app_id,
+    parse_kafka,
+    parse_topic,
+    topic_app_id,
+)
 from .building import Built, build
 from .columns import PARTITION_COLUMNS, Columns
 from .ledger import Ledger
@@ -59,6 +67,8 @@ class Table:
         self._offload = offload
         self.delta = DeltaLog(store, stream, clock=clock, rng=rng, offload=offload)
         self._decoder: PayloadDecoder | None = None
+        self.topic_id = ""
+        self._ordinal = 0
 
     async def open(self) -> None:
         """Read the table's state. Raises Unavailable; Refused where another writer made it what we cannot write."""
@@ -97,7 +107,7 @@ class Table:
 
     def _notice_other_clusters(self) -> None:
         parsed = [parse_kafka(app_id) for app_id in self.delta.snapshot.txns]
-        clusters = {cluster for cluster, _ in filter(None, parsed)}
+        clusters = {cluster.partition("~")[0] for cluster, _ in filter(None, parsed)}
         if clusters and self._cluster not in clusters:
             _log.warning(
                 "the table was fed by another cluster; this one is read from its start, "
@@ -107,9 +117,30 @@ class Table:
                 now=self._cluster,
             )
 
+    def bind(self, topic_id: str) -> bool:
+        """From now on it is fed from the topic of this id ("": unknown). True where that is another one than before, whose
+        offsets mean nothing for what was fetched.
+
+        A table without an id is from before ids were kept, or new: the topic met now is its first one.
+        """
+        parsed = {app_id: parse_topic(app_id) for app_id in self.delta.snapshot.txns}
+        known = {
+            found[1]: self.delta.snapshot.txns[app_id].version
+            for app_id, found in parsed.items()
+            if found is not None and found[0] == self._cluster
+        }
+        newest = max(known.values(), default=-1)
+        ordinal = known.get(topic_id, newest + 1) if topic_id else max(0, newest)
+        before, self.topic_id, self._ordinal = self.topic_id, topic_id, ordinal
+        return bool(before and topic_id) and before != topic_id
+
+    @property
+    def _fed_by(self) -> str:
+        return incarnated(self._cluster, self._ordinal)
+
     def position(self, partition: TopicPartition) -> int | None:
         """The next offset to read, None where the table knows none."""
-        return self.delta.snapshot.position(kafka_app_id(self._cluster, partition))
+        return self.delta.snapshot.position(kafka_app_id(self._fed_by, partition))
 
     async def commit(self, fetched: Sequence[Fetched | OutOfRange]) -> Built | None:
         """None where nothing was to be committed. Raises Overtaken, Refused, Corrupt; waits through a store's troubles."""
@@ -128,7 +159,7 @@ class Table:
         assert self._decoder is not None, "opened"
         return build(
             fetched,
-            ledger=Ledger(self._cluster, self._positions()),
+            ledger=Ledger(self._fed_by, self._positions()),
             decoder=self._decoder,
             now_ms=self._clock.wall_ms(),
             zstd_level=self._settings.zstd_level,
@@ -143,9 +174,16 @@ class Table:
             operation="STREAMING UPDATE",
             parameters={"outputMode": "Append", "rows": str(built.rows)},
             adds=tuple(add for add, _ in built.files),
-            txns=tuple(built.txns),
+            txns=(*built.txns, *self._incarnation()),
             metadata=self._metadata(built),
         )
+
+    def _incarnation(self) -> tuple[Txn, ...]:
+        """What the commit says of the topic, once."""
+        app_id = topic_app_id(self._cluster, self.topic_id)
+        if not self.topic_id or app_id in self.delta.snapshot.txns:
+            return ()
+        return (Txn(app_id=app_id, version=self._ordinal, last_updated=self._clock.wall_ms()),)
 
     def _metadata(self, built: Built) -> Metadata | None:
         held = self.delta.snapshot.metadata

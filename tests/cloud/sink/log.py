@@ -47,6 +47,13 @@ class MemoryLog:
         self.starts: dict[TopicPartition, int] = {}
         self.ends: dict[TopicPartition, int] = {}
         self.aborted: dict[TopicPartition, list[Aborted]] = {}
+        self.topic_ids: dict[str, str] = {}
+
+    def remake(self, topic: str, topic_id: str) -> None:
+        """Somebody deletes the topic, and makes it anew, empty."""
+        self.topic_ids[topic] = topic_id
+        for tp in [tp for tp in self.batches if tp.topic == topic]:
+            self.batches[tp], self.starts[tp], self.ends[tp] = [], 0, 0
 
     def create(self, topic: str, partition: int = 0) -> TopicPartition:
         tp = TopicPartition(topic, partition)
@@ -83,12 +90,21 @@ class MemorySource:
         self.pause_s = pause_s
         self.batches_max = batches_max
         self.fetches = 0
+        self._learnt: dict[str, str] = {}
 
     async def cluster_id(self) -> str:
         return self.log.cluster
 
     async def partitions(self) -> list[TopicPartition]:
+        self._learnt = dict(self.log.topic_ids)
         return list(self.log.batches)
+
+    @property
+    def topic_ids(self) -> Mapping[str, str]:
+        return dict(self._learnt)
+
+    async def topic_id(self, topic: str) -> str:
+        return self.log.topic_ids.get(topic, "")
 
     async def bounds(self, partition: TopicPartition) -> Bounds:
         if partition not in self.log.batches:

@@ -28,7 +28,6 @@ from .lake import (
     rows,
     sink_on,
     snapshot,
-    table_rows,
     until,
 )
 from .log import NOON, MemoryLog, MemorySource, addressed
@@ -272,40 +271,6 @@ def test_offsets_retired_before_they_were_read_are_written_down() -> None:
         assert report.complete, report.text()
         assert [proof.lost for proof in report.partitions] == [10]
         assert len(await rows(store)) == 20
-
-    run(main())
-
-
-def test_a_topic_made_anew_is_reported_and_never_skipped_silently() -> None:
-    async def main() -> None:
-        log, store = MemoryLog(), SimulatedStore(random.Random(1))
-        fill(log, count=20)
-        running = Running(sink_on(store, MemorySource(log)))
-        await until(lambda: holds(store, expected(20)))
-        log.batches[TELEMETRY] = []
-        log.ends[TELEMETRY] = 0
-        await until(lambda: says(running, "made anew or truncated"))
-        await running.stop()
-        await check(store, expected(20))
-
-    run(main())
-
-
-def test_a_cluster_made_anew_is_read_from_its_own_start() -> None:
-    async def main() -> None:
-        log, store = MemoryLog(), SimulatedStore(random.Random(1))
-        for n in range(10):
-            log.append("plain", [Record(NOON, b"k", b"%d" % n)])
-        source = MemorySource(log)
-        running = Running(sink_on(store, source))
-        await until(lambda: holds(store, expected(10)))
-        source.log = MemoryLog("cluster-2")
-        for n in range(3):
-            source.log.append("plain", [Record(NOON, b"k", b"new %d" % n)])
-        await until(lambda: holds(store, expected(13)))
-        await running.stop()
-        found = await table_rows(store, "plain")
-        assert sum(str(text).startswith("new") for text in found["payload"].to_pylist()) == 3
 
     run(main())
 
