@@ -10,11 +10,14 @@ Each file is replaced as a whole (temporary file, sync, rename, sync of the dire
 or the one before. If the newest is damaged all the same, the other one serves, as *suspect*: its eras may be older than
 what the broker has seen and its ranges fewer, so each partition reads back what was sent since and begins a new era
 before it sends. If both are damaged the uplink starts as on a new cluster, and finds out by reading back what the cloud
-already has (`rebuilt`). It never refuses to start.
+already has (`rebuilt`). A file that is gone is as good as damaged: an edge whose log is still empty writes its first one
+before it takes a record, so a log with records and no file has lost it (or never had an uplink: then nothing is found).
+It never refuses to start.
 """
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import threading
 import zlib
@@ -22,7 +25,7 @@ import zlib
 import msgspec
 
 from ...core.disk import Disk, read_whole, replace_whole
-from ...core.errors import Missing, Refused, Unavailable
+from ...core.errors import HeadwaterError, Missing, Refused, Unavailable
 from ...core.record import TopicPartition
 
 _MAGIC = b"hwcursor"
@@ -136,7 +139,10 @@ class Cursors(msgspec.Struct):
 class CursorStore:
     """Loads and saves `Cursors`. `save` is synchronous and may be called in another thread with bytes made on the loop."""
 
-    def __init__(self, disk: Disk, directory: str, *, log_id: str, edge: str) -> None:
+    def __init__(
+        self, disk: Disk, directory: str, *, log_id: str, edge: str, is_first: bool = True
+    ) -> None:
+        """`is_first`: the log holds nothing yet, so nothing of it can be in any cloud."""
         self._disk = disk
         self._directory = directory
         self._generation = 0
@@ -144,22 +150,26 @@ class CursorStore:
         self._writing = threading.Lock()
         self.damaged: list[str] = []
         disk.make_directory(directory)
-        self.cursors = self._load(log_id)
+        self.cursors = self._load(log_id, is_first)
         self.cursors.rename(edge)
 
-    def _load(self, log_id: str) -> Cursors:
+    def _load(self, log_id: str, is_first: bool) -> Cursors:
         best: Cursors | None = None
+        gone: list[str] = []
         for name in _FILES:
             path = f"{self._directory}/{name}"
             try:
                 generation, cursors = _decode(read_whole(self._disk, path))
             except Missing:
+                gone.append(f"{path} is gone")
                 continue
             except (Refused, Unavailable) as error:
                 self.damaged.append(f"{path}: {error}")
                 continue
             if generation > self._generation:
                 self._generation, best = generation, cursors
+        if self._generation > 1 or (best is None and not is_first):
+            self.damaged += gone  # one save fills one file, every second save the same
         if best is not None and best.log == log_id:
             if self.damaged:
                 best.suspect()
@@ -171,6 +181,12 @@ class CursorStore:
                 rebuilt=True
             )  # becomes the cluster that is met first
         return fresh
+
+    def begin(self) -> None:
+        """The first file, before the log takes its first record. Without it a later start reads back in vain."""
+        if not self._generation:
+            with contextlib.suppress(HeadwaterError):
+                self.write(self.encode())
 
     def cluster(self, cluster_id: str) -> tuple[ClusterCursor, bool]:
         """The cursor of this cluster and whether it was never met before; forgets the least recently used."""

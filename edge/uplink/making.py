@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from ...core.clock import Clock, KnownTime, utc_offset_s
 from ...core.disk import Disk
+from ...core.journal.reading import bounds_or_none
 from ...hardware.sysroot import SysRoot
 from .books import Books, open_daybook
 from .carrier import KernelCarrier
@@ -44,7 +45,11 @@ def make_uplink(
     priorities: Mapping[str, int],
 ) -> Uplink:
     """`directory`: of the uplink's small files."""
-    store = CursorStore(world.disk, directory, log_id=journal.log_id, edge=edge)
+    held = (bounds_or_none(journal, partition) for partition in journal.partitions())
+    is_first = not any(bounds is not None and bounds.end for bounds in held)
+    store = CursorStore(world.disk, directory, log_id=journal.log_id, edge=edge, is_first=is_first)
+    if is_first:
+        store.begin()
     shaper = Shaper(
         settings.shaping,
         clock=world.clock,

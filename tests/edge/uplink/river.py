@@ -174,6 +174,7 @@ class River:
         self.refused: list[tuple[TopicPartition, int, int, str]] = []
         self.chance = chance
         self.broken = 0
+        self.is_first = True
         self._directory = str(directory / "uplink")
         self.port = port
         self._settings = settings(**changes)
@@ -194,7 +195,11 @@ class River:
             edge=self._edge,
             bootstrap=[(self._host, self.port)],
             store=CursorStore(
-                SystemDisk(), self._directory, log_id=journal.log_id, edge=self._edge
+                SystemDisk(),
+                self._directory,
+                log_id=journal.log_id,
+                edge=self._edge,
+                is_first=self.is_first,
             ),
             clock=SystemClock(),
             rng=self.rng,

@@ -112,6 +112,27 @@ def test_with_both_files_damaged_it_starts_and_knows_that_it_must_read_back(tmp_
     assert (cluster.rebuilt, new, len(store.damaged)) == (True, True, 2)
 
 
+def test_files_that_are_gone_are_as_good_as_damaged(tmp_path: Path) -> None:
+    _saved(tmp_path, 1, 2, 3)
+    (tmp_path / "cursor-1").unlink()  # generation 3
+    older = CursorStore(SystemDisk(), str(tmp_path), log_id=LOG, edge="edge-1", is_first=False)
+    suspect = msgspec.structs.replace(_cursor(2), suspect=True)
+    assert older.cluster("c1")[0].get(SOURCE) == [suspect]
+    (tmp_path / "cursor-0").unlink()
+    none = CursorStore(SystemDisk(), str(tmp_path), log_id=LOG, edge="edge-1", is_first=False)
+    assert none.cluster("c1")[0].rebuilt
+    assert len(none.damaged) == 2
+
+
+def test_a_first_start_leaves_a_file_so_that_none_is_one_that_was_lost(tmp_path: Path) -> None:
+    store = _store(tmp_path)
+    store.begin()
+    assert not store.damaged
+    later = CursorStore(SystemDisk(), str(tmp_path), log_id=LOG, edge="edge-1", is_first=False)
+    assert not later.damaged
+    assert not later.cluster("c1")[0].rebuilt
+
+
 def test_an_edge_whose_log_was_wiped_does_not_meet_its_old_producer_ids(tmp_path: Path) -> None:
     _saved(tmp_path, 5)
     cluster, new = _store(tmp_path, log="f" * 16).cluster("c1")
@@ -136,7 +157,7 @@ def test_a_save_that_was_overtaken_does_not_replace_a_newer_one(tmp_path: Path) 
     cluster.put(SOURCE, [_cursor(2)])
     store.write(store.encode())
     store.write(older)
-    assert _store(tmp_path).cluster("c1")[0].get(SOURCE) == [_cursor(2)]
+    assert [cursor.acked for cursor in _store(tmp_path).cluster("c1")[0].get(SOURCE)] == [2]
 
 
 @pytest.mark.parametrize(

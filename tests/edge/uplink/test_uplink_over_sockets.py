@@ -141,8 +141,9 @@ def test_a_backlog_of_many_partitions_is_read_in_arrival_order(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("kind", BROKERS)
-def test_with_both_cursor_files_damaged_what_the_cloud_has_is_found_there(
-    kind: str, tmp_path: Path
+@pytest.mark.parametrize("rust", [b"rust", None])
+def test_with_both_cursor_files_damaged_or_gone_what_the_cloud_has_is_found_there(
+    rust: bytes | None, kind: str, tmp_path: Path
 ) -> None:
     source = TopicPartition("readings", 0)
 
@@ -153,7 +154,10 @@ def test_with_both_cursor_files_damaged_what_the_cloud_has_is_found_there(
             async with river.running() as uplink:
                 await river.drained(uplink)
         for name in ("cursor-0", "cursor-1"):
-            (tmp_path / "uplink" / name).write_bytes(b"rust")
+            (tmp_path / "uplink" / name).unlink()
+            if rust is not None:
+                (tmp_path / "uplink" / name).write_bytes(rust)
+        river.is_first = False
         river.journal.append(source, [b"value"] * 30)
         async with river.running() as uplink:
             await river.drained(uplink)
