@@ -38,6 +38,7 @@ the last four clusters are kept, so that going back resumes where that cluster s
     shaping.py     who may send now: rate, budgets, windows            daybook.py   bytes spent today, across restarts
     queueing.py    how much may stand before a slow link               books.py     kernel counters and the day, kept
     twins.py       a copy of our data directory at work        dialing.py     TLS, SASL, keep-alive
+    sizing.py      batches below the broker's limit
     metering.py    what all connections cost on the wire               limits.py, windows.py   settings of shaping
     status.py      what an operator sees                               metrics.py   ... and Prometheus
 

@@ -35,6 +35,7 @@ from ...core.backoff import Backoff
 from .cursor import EPOCH_MAX, Era, PartitionCursor
 from .evidence import Described, Found, Notice, Refusal
 from .patience import KEEP_ATTEMPTS, LATE_COPIES_S, PROVEN_S, STUCK_MAX
+from .sizing import Sizing
 from .stages import Need, Stage
 from .supply import Cut, Supply
 from .verdicts import Verdict, verdict
@@ -73,8 +74,7 @@ class PartitionFlow:
         self._flying = 0
         self._backoff = backoff
         self._window = window
-        self._records_max = records_max
-        self._records_limit = records_max
+        self._sizing = Sizing(records_max)
         self._plain = False
         # May something we sent be stored without our knowing? After a restart: yes. Fresh: nothing was ever sent.
         self._doubt = not fresh
@@ -210,7 +210,7 @@ class PartitionFlow:
             cut = self.supply.cut(
                 self.cursor.era,
                 label=self.cursor.origin,
-                records_max=self._records_limit,
+                records_max=self._sizing.records,
                 plain=self._plain,
             )
             assert cut.first == self._tail(), "a cut that does not follow would break the era"
@@ -253,7 +253,7 @@ class PartitionFlow:
             self._attempts = self._stuck = 0
             self._backoff.reset()
             self.last_error = ""
-            self._records_limit = min(self._records_max, self._records_limit * 2)
+            self._sizing.accepted(cut)
         else:
             cut.code, cut.message = code, message
             self._doubt = True
@@ -316,7 +316,7 @@ class PartitionFlow:
 
     def _refused(self, cut: Cut, code: int) -> None:
         if cut.count > 1:
-            self._records_limit = max(1, cut.count // 2)
+            self._sizing.refused(cut, code)
             self._recut()
             return
         if self._late():
