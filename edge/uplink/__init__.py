@@ -25,7 +25,9 @@ lies before it: `ranges.py` has the theory and what happens at each failure.
 
 *Which cluster.* A cursor belongs to a cluster id. A cluster never met before is sent everything that is still held, under
 a fresh producer id: loss cannot be undone, a duplicate can be seen by its address and the lake's sink drops it. Cursors of
-the last four clusters are kept, so that going back resumes where that cluster stood.
+the last four clusters are kept, so that going back resumes where that cluster stood. Each new connection is asked which
+cluster it leads to. A topic made anew (its id tells) goes on behind what the old one had acknowledged, under producer ids
+that are new: where the whole cluster was made anew, under its old id, it gives out again those that we use.
 
     ranges.py      live data beside the backlog; sans-I/O              lanes.py     the same with cutters and timers
     partition.py   what one range does next; sans-I/O                  turns.py     which lane sends next

@@ -5,7 +5,8 @@ here may be lost and asked for again. What cannot be had raises Unavailable, wha
 
 Behind an address there may be another cluster than a moment ago (a proxy, a name that was repointed, a broker set up anew).
 What is known of one cluster says nothing about another, so every new connection is asked for its cluster's id before
-anything else goes over it; where that is another, `Replaced`, and the session is over.
+anything else goes over it; where that is another, `Replaced`, and the session is over. The same where a topic has another
+id than before: it was deleted and made anew, perhaps by a cluster that was set up anew under its old id.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from ...core.kafka.messages.metadata import (
     MetadataRequestTopic,
     MetadataResponse,
 )
+from ...core.kafka.primitives import ZERO_UUID
 from ...core.kafka.schema import Message, Request
 from ...core.kafka.wire import WireCount
 from ...core.record import TopicPartition
@@ -32,7 +34,7 @@ R = TypeVar("R", bound=Message)
 
 
 class Replaced(Unavailable):
-    """Another cluster answers where ours did."""
+    """Another cluster answers where ours did, or a topic was made anew."""
 
 
 class Connection(Protocol):
@@ -78,6 +80,7 @@ class Cluster:
         self._addresses: dict[int, Address] = {}
         self._leaders: dict[TopicPartition, int] = {}
         self._partitions: dict[str, int] = {}
+        self._topic_ids: dict[str, str] = {}
         self._controller = -1
         self._connections: dict[int, Connection] = {}
         self._dialing: dict[int, asyncio.Lock] = {}
@@ -118,6 +121,13 @@ class Cluster:
         answers = response.cluster_id or ""
         if self.cluster_id and answers and answers != self.cluster_id:
             raise Replaced(f"cluster {self.cluster_id} was replaced by cluster {answers}")
+        for topic in response.topics:
+            name, is_known = topic.name or "", topic.topic_id != ZERO_UUID
+            if (
+                is_known
+                and self._topic_ids.setdefault(name, topic.topic_id.hex) != topic.topic_id.hex
+            ):
+                raise Replaced(f"topic {name} was made anew")
         self._addresses = {
             broker.node_id: (broker.host, broker.port) for broker in response.brokers
         }
@@ -140,6 +150,10 @@ class Cluster:
     def partitions(self, topic: str) -> int | None:
         """How many, None where there is no such topic as of the last `refresh`."""
         return self._partitions.get(topic)
+
+    def topic_id(self, topic: str) -> str:
+        """Empty where the cluster does not say (Kafka before 2.8)."""
+        return self._topic_ids.get(topic, "")
 
     def leader(self, partition: TopicPartition) -> int | None:
         return self._leaders.get(partition)

@@ -81,7 +81,7 @@ class ClusterCursor(msgspec.Struct):
     """Everything about one cluster. `used` orders the clusters by last use.
 
     `streams` holds the first range of each partition, `beyond` the others of those that have several: a file from before
-    there were ranges is read as it stands.
+    there were ranges is read as it stands. `topics`: the ids of the topics that all of this is about.
     """
 
     used: int = 0
@@ -89,6 +89,7 @@ class ClusterCursor(msgspec.Struct):
     producers: dict[int, int] = {}
     streams: dict[str, dict[int, PartitionCursor]] = {}
     beyond: dict[str, dict[int, list[PartitionCursor]]] = {}
+    topics: dict[str, str] = {}
 
     def get(self, partition: TopicPartition) -> list[PartitionCursor]:
         """Its ranges in the order of their offsets; none where the cluster never saw it."""

@@ -89,7 +89,7 @@ class Session:
         self.last_error = ""
 
     async def run(self, notified: asyncio.Event) -> None:
-        """Until cancelled, or raises Unavailable when the cluster is gone."""
+        """Until cancelled, or raises Unavailable when the cluster is gone, Replaced when there is another."""
         self._notified = notified
         try:
             async with asyncio.TaskGroup() as group:
@@ -100,7 +100,8 @@ class Session:
                 group.create_task(self._refresh())
                 group.create_task(self._keeper.run(self._parts.settings.cursor_interval))
         except* HeadwaterError as gone:
-            raise Unavailable(str(gone.exceptions[0])) from gone
+            kind = Unavailable if gone.subgroup(Replaced) is None else Replaced
+            raise kind(str(gone.exceptions[0])) from gone
         finally:
             self._group = None
             for partition in self._partitions.values():
@@ -310,6 +311,8 @@ class Session:
         for stream, partitions in strangers.items():
             try:
                 admissions = await self._steward.admit(stream, partitions)
+            except Replaced:
+                raise
             except HeadwaterError as error:
                 self.last_error = f"{stream}: {error}"
                 _log.warning("uplink cannot begin a stream", stream=stream, reason=str(error))

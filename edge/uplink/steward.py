@@ -242,11 +242,15 @@ class Steward:
         await self._ensure_topic(stream, partitions)
         actual = self._cluster.partitions(stream) or 1
         pinned = self._keeper.cursor.pinned_partitions(stream)
-        if pinned is not None and pinned > actual:
-            # the topic was made anew with fewer partitions: its contents are gone, and with them every sequence number
-            _log.warning("uplink topic shrank", stream=stream, pinned=pinned, partitions=actual)
+        topics, topic_id = self._keeper.cursor.topics, self._cluster.topic_id(stream)
+        was_remade = topic_id != topics.setdefault(stream, topic_id) and bool(topic_id)
+        if pinned is not None and (pinned > actual or was_remade):
+            # the topic was made anew: its contents are gone, and with them every sequence number. Where the whole cluster
+            # was, it gives out producer ids again that are in use
+            _log.warning("uplink topic made anew", stream=stream, pinned=pinned, partitions=actual)
             await self._pin_again(stream, actual)
             pinned = actual
+        topics[stream] = topic_id
         admissions = []
         for partition in sorted(partitions):
             source = TopicPartition(stream, partition)

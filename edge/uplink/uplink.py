@@ -19,7 +19,7 @@ from ...core.journal.reading import bounds_or_none
 from ...core.kafka.connection import Intercepted
 from ...core.record import TopicPartition
 from .books import Books
-from .cluster import Address, Cluster, Connection, Dialer
+from .cluster import Address, Cluster, Connection, Dialer, Replaced
 from .cursor import CursorStore
 from .dialing import dialer
 from .feeding import UplinkJournal
@@ -136,6 +136,8 @@ class Uplink:
                 except HeadwaterError as error:
                     captive = isinstance(error, Intercepted)
                     self._report(str(error))
+                    if isinstance(error, Replaced):
+                        self._leave()
                 except (
                     Exception
                 ):  # the supervisor: begin again from what is durable, and leave MQTT alone

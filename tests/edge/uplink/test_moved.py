@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import shutil
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,8 +16,10 @@ from headwater.core.kafka.messages.produce import ProduceRequest
 from headwater.core.kafka.schema import Message, Request
 from headwater.core.kafka.wire import WireCount
 from headwater.core.record import TopicPartition
+from headwater.core.units import Duration
 from headwater.edge.uplink.cluster import Connection, Dialer
 from tests.cloud.broker.running import run, started
+from tests.interop.apache.broker import ApacheKafka, require
 
 from .against import APACHE, against
 from .river import EDGE, River, addresses
@@ -146,3 +151,53 @@ def test_what_the_leader_showed_in_a_topic_that_is_gone_is_not_taken_for_stored(
             assert addresses(stored, SOURCE) == list(range(10, 20))
 
     against(kind, tmp_path, body)
+
+
+@pytest.mark.interop
+@pytest.mark.timeout(120)
+def test_a_cluster_set_up_anew_under_its_old_id_gets_live_data_and_backlog(tmp_path: Path) -> None:
+    """Its volumes are gone, its id stands in somebody's file: it gives out producer ids again that the edge still uses."""
+    require()
+    kafka = ApacheKafka(tmp_path, extra="log.retention.ms=-1")
+    sources = [TopicPartition("readings", n) for n in range(3)]
+
+    async def body() -> None:
+        river = River(
+            tmp_path,
+            kafka.port,
+            partitions=2,
+            split_records=100,
+            split_after=Duration(0.2),
+            request_timeout=Duration(3),
+            late_copies=Duration(5),
+        )
+        for source in sources:
+            river.journal.append(source, [b"before"] * 50)
+        async with river.running() as uplink:
+            await river.drained(uplink)
+            _wipe(kafka)  # all at once, as seen from here: the session outlives it
+            for source in sources:
+                for _ in range(3000):
+                    river.journal.append(source, [os.urandom(50)] * 20)
+            kafka.start()
+            for _ in range(500):
+                for source in sources:
+                    river.journal.append(source, [b"live"] * 3)
+                await asyncio.sleep(0.02)
+            await river.drained(uplink)
+        stored = [r for each in (await river.stored("readings")).values() for r in each]
+        for source in sources:
+            assert sorted(addresses(stored, source)) == list(range(50, 61550))
+
+    kafka.format()
+    kafka.start()
+    try:
+        run(body())
+    finally:
+        kafka.kill()
+
+
+def _wipe(kafka: ApacheKafka) -> None:
+    kafka.kill()
+    shutil.rmtree(kafka.directory / "data")
+    kafka.format()
