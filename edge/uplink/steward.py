@@ -243,14 +243,16 @@ class Steward:
         actual = self._cluster.partitions(stream) or 1
         pinned = self._keeper.cursor.pinned_partitions(stream)
         topics, topic_id = self._keeper.cursor.topics, self._cluster.topic_id(stream)
-        was_remade = topic_id != topics.setdefault(stream, topic_id) and bool(topic_id)
+        known = topics.get(stream, "")
+        was_remade = bool(topic_id and known) and topic_id != known
         if pinned is not None and (pinned > actual or was_remade):
             # the topic was made anew: its contents are gone, and with them every sequence number. Where the whole cluster
             # was, it gives out producer ids again that are in use
             _log.warning("uplink topic made anew", stream=stream, pinned=pinned, partitions=actual)
             await self._pin_again(stream, actual)
             pinned = actual
-        topics[stream] = topic_id
+        if topic_id:
+            topics[stream] = topic_id
         admissions = []
         for partition in sorted(partitions):
             source = TopicPartition(stream, partition)
