@@ -206,6 +206,7 @@ class Fanout:
     def deliver(self, message: Message) -> None:
         """A message whose record is durable."""
         now = self._time.now
+        is_news = message.retain and (bool(message.payload) or message.topic in self.retained)
         retained = message.retain and self.retained.put(message)
         if message.expires_at is not None and message.expired(now):
             self.departures.tally.delivery_dropped["expired"] += (
@@ -232,8 +233,10 @@ class Fanout:
             ):
                 delivery = Delivery(message, qos, retain, identifiers)
             taker.deliver(delivery, now)
-        if retained and message.payload:
+        if retained and is_news:
+            # an empty one as well: they may have been sent what it removed, which was retained still when they subscribed
             for taker, options, identifier, _ in subscriptions.latecomers(message):
                 identifiers = (identifier,) if identifier else ()
-                delivery = Delivery(message, min(options.qos, message_qos), True, identifiers)
+                retain = bool(message.payload) or options.retain_as_published
+                delivery = Delivery(message, min(options.qos, message_qos), retain, identifiers)
                 taker.deliver_retained(delivery, now)

@@ -47,6 +47,9 @@ class Retained:
     def __len__(self) -> int:
         return len(self._messages)
 
+    def __contains__(self, topic: str) -> bool:
+        return topic in self._messages
+
     @property
     def bytes_held(self) -> int:
         return self._bytes

@@ -81,6 +81,26 @@ def test_what_waited_for_the_disk_when_the_subscription_came_comes_once(qos: int
     assert message.retain
 
 
+@pytest.mark.parametrize("qos", [0, 1])
+def test_who_is_sent_what_is_retained_is_told_that_it_was_being_removed(qos: int) -> None:
+    """Removed before it subscribed, but not on disk: it is sent the old value, and must not be left with it."""
+    bench = Bench()
+    publisher, subscriber, other = bench.connect("p"), bench.connect("s"), bench.connect("o")
+    publisher.send(retained(b"on"))
+    bench.sync()
+    publisher.send(retained(b"", qos=qos))
+    subscriber.send(subscribe())
+    other.send(subscribe("none/#"))
+    bench.sync()
+    found = [(each.payload, each.retain) for each in publishes(subscriber.take())]
+    assert found == [(b"on", True), (b"", False)]
+    # nothing was retained: nobody is told that it is gone
+    publisher.send(retained(b"", topic="none/1", qos=qos))
+    other.send(subscribe("none/1"))
+    bench.sync()
+    assert len(publishes(other.take())) == 1  # by the filter that was there
+
+
 def test_what_was_retained_before_comes_although_another_is_replaced_meanwhile() -> None:
     bench = Bench()
     publisher, subscriber = bench.connect("p"), kept(bench, "s")
