@@ -164,7 +164,7 @@ class Client(Intake):
             self._connection.go_on()
             self.data_received(b"")
 
-    def _pay_for(self, compared: int) -> None:
+    def pay_for(self, compared: int) -> None:
         if compared > COMPARISONS_FREE:
             self._broker.tally.rested += 1
             self.hold_off(Pause.WORK)
@@ -205,7 +205,7 @@ class Client(Intake):
             case Pingreq():
                 self.send(PINGRESP)
             case Subscribe():
-                self._pay_for(self._broker.fanout.subscribe(self, packet))
+                self.pay_for(self._broker.fanout.subscribe(self, packet))
             case Unsubscribe():
                 self._broker.fanout.unsubscribe(self, packet)
             case Connect():

@@ -14,7 +14,7 @@ at QoS 1 may be noted late, since a repeat is allowed: every `progress_interval`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -23,6 +23,7 @@ from ...core.errors import HeadwaterError
 from ...core.journal.reading import Bounds
 from ...core.record import StoredRecord, TopicPartition
 from .backlog import Backlog
+from .messages import Message
 from .settings import MqttSettings
 from .tally import Tally
 
@@ -118,6 +119,10 @@ class Departures:
         self.now = clock.monotonic()
         self.gate: Gate | None = None
         self.book: Book | None = None
+        # of these offsets, what is still retained
+        self.retained_at: Callable[[TopicPartition, Set[int]], dict[int, Message]] = (
+            lambda tp, offsets: {}
+        )
         self.messages_max = settings.burst_messages_max
         self.bytes_max = int(settings.burst_bytes_max)
         self.memory = 0  # bytes that queues and chunks hold

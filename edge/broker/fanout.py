@@ -83,6 +83,7 @@ class Fanout:
         )
         self.system: SystemTopics | None = None  # $SYS; None: it is not told
         self._settings = settings
+        departures.retained_at = self.retained.at
 
     def _remember(self, topic: str) -> None:
         """What is retained of a topic changed."""
@@ -122,7 +123,10 @@ class Fanout:
                 is_new and handling is RetainHandling.SEND_IF_NEW
             ):
                 # as it is now: what is retained from here on the subscription itself brings
-                wanted.append((options, self.retained.glance(options.filter)))
+                glance = self.retained.glance(options.filter)
+                wanted.append((options, glance))
+                if options.qos:
+                    session.outbound.owes(options.filter, glance)
 
         def answer() -> None:
             if session.link is not client:
@@ -141,12 +145,31 @@ class Fanout:
         self._time.gate.promise(commit, answer)
         return compared
 
+    def resume(self, session: Session) -> int:
+        """It goes on: what its subscriptions are still owed of what is retained at QoS 1 and 2. Returns how many were
+        compared; where that would be too many at once, the rest stays owed."""
+        outbound, compared = session.outbound, 0
+        for topic_filter, owed in tuple(outbound.owed.items()):
+            options, identifier = session.filters[topic_filter]
+            compared += self._compared(topic_filter)
+            if compared > COMPARISONS_MAX:
+                break
+            glance = self.retained.glance(topic_filter, owed)
+            identifiers = (identifier,) if identifier else ()
+            outbound.draw(
+                topic_filter,
+                self._retained_for(session, options, identifiers, glance, set(), is_first=False),
+            )
+        return compared
+
     def _search(self, options: SubscriptionOptions) -> int:
         """How many retained topics must be looked at for what this filter is sent."""
         if options.retain_handling is RetainHandling.DO_NOT_SEND:
             return 0
-        is_wild = "+" in options.filter or "#" in options.filter
-        return len(self.retained) if is_wild else 0
+        return self._compared(options.filter)
+
+    def _compared(self, topic_filter: str) -> int:
+        return len(self.retained) if "+" in topic_filter or "#" in topic_filter else 0
 
     def _objection(self, session: Session, options: SubscriptionOptions) -> Reason | None:
         if session.rights is not None and not session.rights.may_subscribe(plain(options.filter)):
@@ -165,11 +188,13 @@ class Fanout:
         identifiers: tuple[int, ...],
         glance: Glance,
         came: set[str],
+        *,
+        is_first: bool = True,
     ) -> Iterator[Delivery]:
         """For a subscription just acknowledged. What was retained after SUBSCRIBE came by the subscription itself, before
         SUBACK (`came`) or after it, and does not come again; but for QoS 0 after SUBACK: of that the slowness that leaves
         something to be drawn here has dropped the newest."""
-        if self.system is not None and options.filter.startswith(PREFIX):
+        if self.system is not None and is_first and options.filter.startswith(PREFIX):
             for message in self.system.matching(options.filter):
                 if session.rights is None or session.rights.may_read(message.topic):
                     yield Delivery(message, 0, True, identifiers)
@@ -179,6 +204,8 @@ class Fanout:
             qos = min(options.qos, message.qos)
             if is_another and (qos or message.topic in came):
                 continue
+            if not qos and not is_first:
+                continue  # it may have been sent, and QoS 0 is at most once
             if session.rights is None or session.rights.may_read(message.topic):
                 yield Delivery(message, qos, True, identifiers)
 

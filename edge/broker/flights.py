@@ -415,6 +415,13 @@ class Flights(ABC):
     def _reload_flights(self, tp: TopicPartition, offset: int, reading: Reading) -> None:
         """The messages of flights by their addresses. One that is gone is given up; its identifier is freed properly."""
         found = {record.offset: record for record in reading.records}
+        # what is retained outlives its record
+        retired = {
+            flight.offset
+            for flight in self._flights.values()
+            if flight.retain and flight.tp == tp and flight.offset < reading.start
+        }
+        kept = self._departures.retained_at(tp, retired) if retired else {}
         lost = 0
         for packet_id in tuple(self._resend or ()):
             flight = self._flights.get(packet_id)
@@ -423,6 +430,9 @@ class Flights(ABC):
             record = found.get(flight.offset)
             if record is not None:
                 flight.message = self._message(record, tp)
+            elif flight.offset in kept:
+                flight = self._own(packet_id, flight)
+                flight.message = kept[flight.offset]
             elif flight.offset == offset or offset < flight.offset < reading.start:
                 lost += 1
                 if flight.qos == 2:

@@ -166,7 +166,9 @@ class Lifetimes:
         if self._observer is not None:
             self._observer.connected(client, packet)
         if connack.session_present and client.session is not None:
+            compared = self._broker.fanout.resume(client.session)
             client.session.resend(self._broker.now)
+            client.pay_for(compared)
         self.watch(client, self._broker.now)
 
     def _identify(self, client: Client, packet: Connect) -> str:

@@ -2,7 +2,8 @@
 
 What does not fit into flight (flights.py) waits in the `Backlog`: a short queue in memory, beyond it cursors. QoS 0 never
 waits: it is written while the client keeps up, else dropped and counted. Retained messages for a new subscription are
-not queued either, they are drawn from the store as the client can take them.
+not queued either, they are drawn from the store as the client can take them. What of them is not drawn when the connection
+or the edge ends is still owed to a session that goes on: SUBACK promised it. How far it got is part of its durable state.
 
 A new subscription begins after the last record appended when it is made: `_floors` keeps those offsets while older
 records are still to be read again or to become durable. A record read again is held against the subscriptions as they are
@@ -20,7 +21,8 @@ from .backlog import Backlog, Delivery
 from .departures import Departures, Reading
 from .flights import NOTHING_SENT, Flight, Flights
 from .messages import Message
-from .outboundstate import FlightState, OutboundState, positions_of, restore_positions
+from .outboundstate import FlightState, OutboundState, owed_noted, positions_of, restore_positions
+from .retained import Glance, Owed
 from .stored import topic_of
 from .subscriptions import Subscription, Target, merged
 
@@ -34,7 +36,7 @@ MATCHES_MAX = 512
 
 class Outbound(Flights):
     __slots__ = (
-        "_floors", "_matches", "_matches_generation", "_retained", "backlog", "filters_generation", "groups",
+        "_floors", "_matches", "_matches_generation", "_retained", "backlog", "filters_generation", "groups", "owed",
     )  # fmt: skip
 
     def __init__(self, session: Session, departures: Departures) -> None:
@@ -44,6 +46,8 @@ class Outbound(Flights):
         self.backlog = Backlog(departures, self._match)
         # while there are any, by filter: subscribed again, it is sent from the start, so the filters bound what waits
         self._retained: dict[str, Iterator[Delivery]] | None = None
+        # of a session that outlives its connection: where to go on, should that end before all was sent
+        self.owed: dict[str, Owed] = {}
         self._floors: dict[str, dict[TopicPartition, int]] = {}
         self._matches: dict[str, Target | None] = {}
         self._matches_generation = -1
@@ -90,11 +94,20 @@ class Outbound(Flights):
         )
 
     def offer_retained(self, drawn_by: str, deliveries: Iterator[Delivery], now: float) -> None:
+        self.draw(drawn_by, deliveries)
+        self.pump(now)
+
+    def draw(self, drawn_by: str, deliveries: Iterator[Delivery]) -> None:
         if self._retained is None:
             self._retained = {}
         self._retained.pop(drawn_by, None)
         self._retained[drawn_by] = deliveries
-        self.pump(now)
+
+    def owes(self, drawn_by: str, glance: Glance) -> None:
+        """A subscription just made is to be sent what is retained: its SUBACK promises that, whatever happens before it
+        is."""
+        if glance.topics and self.durable:
+            self.owed[drawn_by] = Owed("", [(*tp, end) for tp, end in glance.ends.items()])
 
     def want(self) -> None:
         self._departures.want(self)
@@ -124,7 +137,8 @@ class Outbound(Flights):
         if backlog:
             self._pump_backlog(now)
         else:
-            self._perhaps_sent = NOTHING_SENT
+            if not self._retained:
+                self._perhaps_sent = NOTHING_SENT
             if self._floors:
                 self._prune_floors()
         if self.groups and self.can_take:
@@ -153,20 +167,32 @@ class Outbound(Flights):
         while link is not None and self._retained and link.writable and not self._full(link):
             first = next(iter(self._retained))
             delivery = next(self._retained[first], None)
+            owed = self.owed.get(first)
             if delivery is None:
                 del self._retained[first]
                 if not self._retained:
                     self._retained = None
-            elif delivery.qos == 0:
+                if owed is not None:
+                    self._settled_with(first)
+                continue
+            if owed is not None and delivery.message.tp is not None:
+                owed.after = delivery.message.topic
+            if delivery.qos == 0:
                 self._send(link, delivery, 0, now)
             else:
                 self.launch(delivery, now)
+
+    def _settled_with(self, drawn_by: str) -> None:
+        del self.owed[drawn_by]
+        if not self._changed:
+            self._changed = True
+            self._departures.progressed(self)
 
     # --- the connection comes and goes ------------------------------------------------------------------------------
 
     def unbind(self) -> None:
         self.link = None
-        self._retained = None  # a subscription made again is sent them again
+        self._retained = None  # what of it is owed is drawn again when the session goes on
         self._awaiting.clear()
         self._unsent = 0
         self._resend = None
@@ -285,6 +311,7 @@ class Outbound(Flights):
     def unsubscribed(self, topic_filter: str) -> None:
         self.filters_generation += 1
         self._floors.pop(topic_filter, None)
+        self.owed.pop(topic_filter, None)
         if not self.session.filters:
             self.backlog.clear()
         if self.durable:
@@ -320,6 +347,7 @@ class Outbound(Flights):
                 for tp, floor in floors.items()
             ],
             shares=[group.state() for group in self.groups],
+            owed=owed_noted(self.owed),
         )  # fmt: skip
 
     def restore(self, state: OutboundState | None) -> None:
@@ -346,10 +374,16 @@ class Outbound(Flights):
         for topic_filter, stream, partition, floor in state.floors:
             self._floors.setdefault(topic_filter, {})[TopicPartition(stream, partition)] = floor
         restore_positions(self.backlog, self._departures, self.session.filters, state.positions)
+        filters = self.session.filters
+        self.owed = {drawn_by: each for drawn_by, each in state.owed.items() if drawn_by in filters}
         if (
             self.session.left is None
         ):  # it was connected: what was sent since the last note is not known
-            self._perhaps_sent = {tp: cursor.end for tp, cursor in self.backlog.cursors.items()}
+            self._perhaps_sent = {
+                TopicPartition(stream, partition): end
+                for each in self.owed.values()
+                for stream, partition, end in each.ends
+            } | {tp: cursor.end for tp, cursor in self.backlog.cursors.items()}
         for share in state.shares:
             if share.name in groups:
                 groups[share.name].restore(share)

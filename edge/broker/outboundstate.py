@@ -18,6 +18,7 @@ from ...core.journal.reading import Bounds
 from ...core.record import TopicPartition
 from ..mqtt.topics import SHARED_PREFIX, overlap
 from .backlog import Backlog, Cursor, Stretch
+from .retained import Owed
 
 if TYPE_CHECKING:
     from .departures import Departures
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 # Of all partitions of one state: 25 bytes each at most, so that with ten thousand partitions the note stays below a
 # record's limit of 1 MiB. A note that is refused would hold every delivery at QoS 2 that waits for it.
 STRETCHES_NOTED_MAX = 8192
+# What subscriptions were not sent yet of what is retained, for the same reason: filters, topics and 16 bytes a partition.
+OWED_NOTED_BYTES = 128 * 1024
 
 
 class FlightState(msgspec.Struct, frozen=True, array_like=True):
@@ -67,6 +70,7 @@ class OutboundState(msgspec.Struct, frozen=True, array_like=True):
     positions: list[Place] = []
     floors: list[tuple[str, str, int, int]] = []  # filter, stream, partition, offset
     shares: list[ShareState] = []
+    owed: dict[str, Owed] = {}  # by filter: what is retained and not sent yet
 
 
 def pack(state: OutboundState) -> bytes:
@@ -76,6 +80,19 @@ def pack(state: OutboundState) -> bytes:
 def unpack(data: bytes) -> OutboundState | None:
     """None where nothing was noted. Raises msgspec.MsgspecError."""
     return msgspec.msgpack.decode(data, type=OutboundState) if data else None
+
+
+def owed_noted(owed: dict[str, Owed]) -> dict[str, Owed]:
+    """As much of it as one note bears."""
+    noted: dict[str, Owed] = {}
+    room = OWED_NOTED_BYTES
+    for topic_filter, each in owed.items():
+        room -= 4 * (len(topic_filter) + len(each.after)) + sum(
+            len(stream) + 16 for stream, _, _ in each.ends
+        )
+        if room >= 0:
+            noted[topic_filter] = Owed(each.after, each.ends)
+    return noted
 
 
 def positions_of(backlog: Backlog, departures: Departures, filters: Collection[str]) -> list[Place]:

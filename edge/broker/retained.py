@@ -2,23 +2,41 @@
 
 A message is retained when its record is durable, never before: a new subscriber sees nothing that a crash could take
 back. What does not fit is refused, counted, and leaves the topic as it was; the record itself is in the log.
+
+A subscription is sent them in the order of their topics, so that the topic sent last and the ends of the partitions as they
+were (`Owed`) say what is still to be sent, also after a restart, whatever was retained or removed meanwhile.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Set
+from operator import attrgetter
 from typing import NamedTuple
 
+import msgspec
+
+from ...core.record import TopicPartition
 from ..mqtt.topics import matches
 from .messages import Message
 from .tally import Tally
 
+_TOPIC = attrgetter("topic")
+
 
 class Glance(NamedTuple):
-    """Topics, and where the record of each one's message lay."""
+    """Topics in their order, and where the record of each one's message lay."""
 
     topics: list[str]
     offsets: list[int]
+    ends: dict[TopicPartition, int]  # above all these offsets
+
+
+class Owed(msgspec.Struct, array_like=True):
+    """How far a subscription was sent what is retained. `ends`: (stream, partition, offset); what is retained at or above
+    that was published later, and the subscription itself brings it."""
+
+    after: str  # the topic sent last
+    ends: list[tuple[str, int, int]]
 
 
 class Retained:
@@ -57,6 +75,14 @@ class Retained:
     def get(self, topic: str) -> Message | None:
         return self._messages.get(topic)
 
+    def at(self, tp: TopicPartition, offsets: Set[int]) -> dict[int, Message]:
+        """Those whose records lie, or lay, there. Looks at all of them."""
+        return {
+            message.offset: message
+            for message in self._messages.values()
+            if message.offset in offsets and message.tp == tp
+        }
+
     def topics(self) -> Iterable[str]:
         return self._messages.keys()
 
@@ -88,14 +114,27 @@ class Retained:
         self._bytes += message.size
         return True
 
-    def glance(self, topic_filter: str) -> Glance:
-        """What is retained now of the topics that match: what a new subscription is sent."""
+    def glance(self, topic_filter: str, owed: Owed | None = None) -> Glance:
+        """What is retained now of the topics that match: what a new subscription is sent, or `owed` to one cut short."""
         if "+" not in topic_filter and "#" not in topic_filter:
             message = self._messages.get(topic_filter)
             found = [] if message is None else [message]
         else:
             found = [each for topic, each in self._messages.items() if matches(topic_filter, topic)]
-        return Glance([each.topic for each in found], [each.offset for each in found])
+        if owed is not None:
+            known = {TopicPartition(stream, partition): end for stream, partition, end in owed.ends}
+            found = [
+                each
+                for each in found
+                if each.topic > owed.after
+                and (each.tp is None or each.offset < known.get(each.tp, 0))
+            ]
+        found.sort(key=_TOPIC)
+        ends: dict[TopicPartition, int] = {}
+        for each in found:
+            if each.tp is not None and each.offset >= ends.get(each.tp, 0):
+                ends[each.tp] = each.offset + 1
+        return Glance([each.topic for each in found], [each.offset for each in found], ends)
 
     def replaced(self, glance: Glance) -> set[str]:
         """Topics of which something else is retained since."""
