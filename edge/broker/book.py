@@ -2,7 +2,8 @@
 
 Each call puts a note into the open commit and returns its number: what promises the change to a client (CONNACK, SUBACK,
 UNSUBACK, PUBCOMP) waits at the gate for that commit. For sessions that are not kept every call is free and returns 0, which
-is durable from the start.
+is durable from the start; but for the will of one, if it has one: that CONNACK took, and it is to be said also where the
+connection ended with the edge.
 
 What happens with each message (QoS 1 publishes in doubt, QoS 2 identifiers, retained records) is gathered and becomes one
 note per commit, made just before it is sealed. That the peer's TCP has an acknowledgement (doubts.py) is noted in whatever
@@ -98,17 +99,21 @@ class Book:
     def opened(self, session: Session, *, fresh: bool, will: Will | None) -> int:
         """CONNECT was accepted, with the session's expiry as granted."""
         if not session.kept and not session.number:
-            return DURABLE
-        if not session.number:
-            session.number = self._next_number
-            self._next_number += 1
-        self._numbered[session.number] = session
-        self._attach(session)
+            if will is None:
+                return DURABLE
+            session.will_number = number = self._number(session)
+        else:
+            session.number = number = session.number or self._number(session)
+            self._attach(session)
         session.standing_will = will
-        note = notes.Opened(
-            session.number, session.client_id, fresh, session.expiry_s, will, session.user
-        )
-        return self._note(session, notes.OPENED, note)
+        note = notes.Opened(number, session.client_id, fresh, session.expiry_s, will, session.user)
+        return self._note(number, notes.OPENED, note)
+
+    def _number(self, session: Session) -> int:
+        number = self._next_number
+        self._next_number += 1
+        self._numbered[number] = session
+        return number
 
     def _attach(self, session: Session) -> None:
         if session.doubts is None:
@@ -122,7 +127,7 @@ class Book:
             return DURABLE
         for first in range(0, len(subscriptions), _FILTERS_PER_NOTE):
             part = subscriptions[first : first + _FILTERS_PER_NOTE]
-            self._note(session, notes.SUBSCRIBED, notes.Subscribed(session.number, part))
+            self._note(session.number, notes.SUBSCRIBED, notes.Subscribed(session.number, part))
         return self._journal.open_commit
 
     def unsubscribed(self, session: Session, filters: Iterable[str]) -> int:
@@ -131,7 +136,7 @@ class Book:
             return DURABLE
         for first in range(0, len(gone), _FILTERS_PER_NOTE):
             part = gone[first : first + _FILTERS_PER_NOTE]
-            self._note(session, notes.UNSUBSCRIBED, notes.Unsubscribed(session.number, part))
+            self._note(session.number, notes.UNSUBSCRIBED, notes.Unsubscribed(session.number, part))
         return self._journal.open_commit
 
     def left(self, session: Session) -> int:
@@ -144,18 +149,18 @@ class Book:
         note = notes.Left(
             session.number, session.left, session.expiry_s, session.will, session.will_delay_s
         )
-        return self._note(session, notes.LEFT, note)
+        return self._note(session.number, notes.LEFT, note)
 
     def ended(self, session: Session) -> int:
-        number = session.number
+        number = session.number or session.will_number
         if not number:
             return DURABLE
-        commit = self._note(session, notes.ENDED, notes.Ended(number))
+        commit = self._note(number, notes.ENDED, notes.Ended(number))
         self._numbered.pop(number, None)
         for sessions in (self._publishing, self._uncertain, self._unsaid):
             sessions.discard(session)
         self._identifiers.pop(session, None)
-        session.number = 0
+        session.number = session.will_number = 0
         if session.doubts is not None:
             session.doubts.ended()
         session.doubts = None
@@ -166,10 +171,10 @@ class Book:
         if not session.number:
             return DURABLE
         note = notes.Outbound(session.number, session.outbound_state())
-        return self._note(session, notes.OUTBOUND, note)
+        return self._note(session.number, notes.OUTBOUND, note)
 
-    def _note(self, session: Session, kind: int, note: object) -> int:
-        self.dirty_sessions.add(session.number)
+    def _note(self, number: int, kind: int, note: object) -> int:
+        self.dirty_sessions.add(number)
         self.said += 1
         return self._journal.note(kind, notes.encode(note))
 

@@ -263,6 +263,13 @@ def _cut(rows: list[_T]) -> list[_T]:
 
 
 def state_of(session: Session) -> notes.SessionState:
+    if session.will_number:
+        return notes.SessionState(
+            number=session.will_number,
+            client_id=session.client_id,
+            user=session.user,
+            will=session.standing_will,
+        )
     return notes.SessionState(
         number=session.number,
         client_id=session.client_id,

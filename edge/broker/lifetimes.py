@@ -222,7 +222,10 @@ class Lifetimes:
                 else:
                     self._publish_will(session)
             if session.expiry_s <= 0:
+                is_noted = session.will_number > 0
                 self._end(session)
+                if is_noted:
+                    self._committer.request()  # it was said, or given up: not again after a restart
             else:
                 self._broker.book.left(session)
                 self._committer.request()

@@ -34,6 +34,7 @@ class Session(Lasting):
         "will",
         "will_delay_s",
         "will_due",
+        "will_number",
     )
 
     def __init__(self, client_id: str, departures: Departures) -> None:
@@ -41,6 +42,7 @@ class Session(Lasting):
         self.user: str | None = None  # whose it is; None: of someone anonymous
         self.rights: Rights | None = None  # of that user under this identifier; None: everything
         self.number = 0  # in the book; 0: not there, the session ends with its connection
+        self.will_number = 0  # in the book, of one that is there for the sake of its will alone
         self.expiry_s = 0.0
         self.left: Moment | None = None  # since when it has no connection
         self.doubts = None  # of a session in the book

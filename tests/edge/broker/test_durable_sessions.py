@@ -20,7 +20,7 @@ from headwater.edge.mqtt.packets import (
     Version,
     Will,
 )
-from headwater.edge.mqtt.properties import Properties
+from headwater.edge.mqtt.properties import NO_PROPERTIES, Properties
 from tests.sim.disk import SimCrash
 
 from .harness import Peer
@@ -274,6 +274,60 @@ def test_the_will_of_a_session_that_was_connected_when_the_power_went_is_publish
     machine.power_cut()
     machine.sync()
     assert machine.values == [b"gone"]
+
+
+@pytest.mark.parametrize("checkpointed", [False, True])
+def test_the_will_of_a_session_without_expiry_is_said_at_the_start_and_nothing_else_is_kept(
+    checkpointed: bool,
+) -> None:
+    """Its connection ended with the edge ([MQTT-3.1.2-8]): a server may put that off (3.1.2.5), not forget it."""
+    machine = Machine()
+    peer = machine.peer()
+    peer.send(Connect(version=Version.V5, client_id="c", will=WILL))
+    assert peer.take() == [], "CONNACK took the will"
+    machine.sync()
+    assert len(peer.take()) == 1
+    peer.subscribe("a", qos=2)
+    peer.publish("b", qos=2, id=3)
+    machine.sync()
+    if checkpointed:
+        machine.checkpoint()
+    machine.power_cut(keep=0.0)
+    assert machine.broker.sessions == {}
+    machine.sync()
+    assert machine.values.count(b"gone") == 1
+    if checkpointed:
+        machine.checkpoint()
+    machine.power_cut(keep=0.0)
+    machine.sync()
+    assert machine.values.count(b"gone") == 1
+
+
+@pytest.mark.parametrize("checkpointed", [False, True])
+@pytest.mark.parametrize("end", ["disconnect", "lose", "taken over", "kept now"])
+def test_the_will_of_a_session_without_expiry_is_not_said_again(
+    end: str, checkpointed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = Machine()
+    peer = machine.connect("c", will=WILL)
+    asked: list[bool] = []
+    monkeypatch.setattr(machine.committer, "request", lambda: asked.append(True))
+    if checkpointed:
+        machine.checkpoint()
+    if end == "disconnect":
+        peer.send(Disconnect())
+    elif end == "lose":
+        peer.lose()
+    else:
+        machine.connect("c", properties=KEPT if end == "kept now" else NO_PROPERTIES)
+    assert asked, "a quiet site's next commit may be hours away"
+    machine.sync()
+    said = [] if end == "disconnect" else [b"gone"]
+    assert machine.values == said
+    machine.power_cut(keep=0.0)
+    machine.sync()
+    assert machine.values == said
+    assert len(machine.broker.sessions) == (end == "kept now")
 
 
 def test_a_will_delay_goes_on_after_a_power_cut_and_a_client_that_returns_takes_it_back() -> None:

@@ -295,6 +295,7 @@ def test_a_will_needs_the_right_to_publish_it(tmp_path: Path) -> None:
     guarded.answer()
     assert reason(refused) == 0x87
     peer = guarded.knock("a", b"a", will=Will(topic="up/gone", payload=b"w"))
+    guarded.bench.sync()
     assert reason(peer) == 0
     guarded.reload("user a\ntopic read #\n")
     peer.lose()
