@@ -100,7 +100,8 @@ class Upgrade:
             raise BadHandshake(400, "no Host")
         self._check_origin(fields)
         offered = [each.strip() for each in fields.get("sec-websocket-protocol", "").split(",")]
-        chosen = next((each for each in offered if each in SUBPROTOCOLS), None)
+        # `mqtt` wherever it stands in the client's list ([MQTT-6.0.0-4])
+        chosen = next((each for each in SUBPROTOCOLS if each in offered), None)
         if chosen is None:
             raise BadHandshake(400, "the subprotocol mqtt is needed")
         key = fields.get("sec-websocket-key", "")

@@ -140,6 +140,14 @@ def test_the_request_is_answered_as_the_specifications_example() -> None:
     assert rest == b"frames"
 
 
+@pytest.mark.mqtt(v4="6.0.0-4", v5="6.0.0-4")
+@pytest.mark.parametrize("offer", ["mqttv3.1, mqtt", "other,mqtt , mqttv3.1"])
+def test_of_several_subprotocols_it_is_mqtt(offer: str) -> None:
+    done = upgrade(REQUEST.replace("other, mqtt", offer))
+    assert done is not None
+    assert b"Sec-WebSocket-Protocol: mqtt\r\n" in done[0]
+
+
 def test_a_client_that_was_given_no_path_asks_for_the_root() -> None:
     assert upgrade(REQUEST.replace("/mqtt", "/")) == upgrade()
 
