@@ -8,8 +8,10 @@ After `sync` raised, the file is suspect for good: Linux marks the pages clean, 
 having written anything (ATC'20, Rebello et al.). Callers write the data elsewhere; nobody calls `sync` twice.
 
 Every OSError becomes one of our errors with the path in it: a full disk is `DiskFull`, a missing file `Missing`, no
-permission `Refused`, a directory in a file's place `NotAFile`, all else (EIO, EROFS, ...) `Unavailable`. Simulation
-passes another disk (tests/sim/disk.py).
+permission `Refused`, a directory or a pipe in a file's place `NotAFile`, all else (EIO, EROFS, ...) `Unavailable`. Of a
+file that is open there is nothing but `DiskFull` and `Unavailable`: it was found and permitted, and what a file that was
+made immutable, or one on a network, answers afterwards (EPERM, EACCES, ENOENT) may pass. Simulation passes another disk
+(tests/sim/disk.py).
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import stat
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -52,7 +55,8 @@ class File(Protocol):
         """All of `data`, or raises DiskFull or Unavailable with any part of it written."""
 
     def sync(self) -> None:
-        """fdatasync. Raises Unavailable; then never trust this file's unsynced bytes, and never call it again."""
+        """fdatasync. Raises Unavailable; then never trust this file's unsynced bytes, and never call it again. So it does
+        for a file that has no name any more: nobody will ever read it."""
 
     def drop_cache(self) -> None:
         """Forget clean cached pages, so that the next read shows what the medium holds. Advisory; never raises."""
@@ -138,6 +142,17 @@ def write_zeros(file: File, size: int) -> None:
         file.write(position, _ZEROS[: min(len(_ZEROS), size - position)])
 
 
+def number_of(path: str) -> tuple[int, int] | None:
+    """Device and inode of what stands there: for who gives a path to a library that opens it by itself. None where there
+    is nothing. Raises Unavailable."""
+    with _reported(path, "stat", is_open=True):
+        try:
+            found = os.stat(path)
+        except FileNotFoundError:
+            return None
+        return found.st_dev, found.st_ino
+
+
 class SystemDisk:
     """The real one."""
 
@@ -163,8 +178,13 @@ class SystemDisk:
 
     def open(self, path: str, *, read_only: bool = False) -> File:
         with _reported(path, "open"):
-            flags = (os.O_RDONLY if read_only else os.O_RDWR) | os.O_CLOEXEC
-            return _SystemFile(path, os.open(path, flags))
+            # a pipe in its place would be waited for until somebody writes into it
+            flags = (os.O_RDONLY if read_only else os.O_RDWR) | os.O_CLOEXEC | os.O_NONBLOCK
+            file = _SystemFile(path, os.open(path, flags))
+            if not file.is_regular():
+                file.close()
+                raise NotAFile(f"cannot open: {path}: not a file")
+            return file
 
     def rename(self, old: str, new: str) -> None:
         with _reported(old, f"rename to {new}"):
@@ -202,32 +222,26 @@ class SystemDisk:
         return _file_system(path) in _COPY_ON_WRITE
 
     def lock(self, path: str) -> Lock:
-        with _reported(path, "lock"):
-            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-            try:
-                descriptor = os.open(path, flags, _FILE_MODE)
-            except IsADirectoryError:
-                _put_aside(path)
-                descriptor = os.open(path, flags, _FILE_MODE)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+        directory = os.path.dirname(os.path.abspath(path))
+        with _reported(path, "lock"), contextlib.ExitStack() as undo:
+            descriptor = _open_lock(path)
+            undo.callback(os.close, descriptor)
+            # the directory as well: whoever tidies up may remove a file that nobody seems to need, and a lock
+            # that was made in its place would lock nothing
+            above = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            undo.callback(os.close, above)
+            if not (_flock(descriptor) and _flock(above)):
                 holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
-                os.close(descriptor)
-                directory = os.path.dirname(os.path.abspath(path))
                 raise Refused(
                     f"data directory {directory} is in use by process {holder or 'unknown'}",
                     hint=f"stop process {holder}, or give another --data-dir" if holder else None,
-                ) from None
-            except OSError:
-                os.close(descriptor)
-                raise
-            try:  # the pid is a courtesy to the reader of the message: a full disk must not keep us from starting
+                )
+            # the pid is a courtesy to the reader of the message: a full disk must not keep us from starting
+            with contextlib.suppress(OSError):
                 os.ftruncate(descriptor, 0)
                 os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-            except OSError:
-                pass
-            return _SystemLock(descriptor)
+            undo.pop_all()
+            return _SystemLock(descriptor, above)
 
 
 class _SystemFile:
@@ -240,7 +254,7 @@ class _SystemFile:
         return self._path
 
     def read(self, position: int, size: int) -> bytes:
-        with _reported(self._path, f"read {size} bytes at {position}"):
+        with _reported(self._path, f"read {size} bytes at {position}", is_open=True):
             data = os.pread(self._descriptor, size, position)
             while 0 < len(data) < size:  # pread may return less before the end, too
                 more = os.pread(self._descriptor, size - len(data), position + len(data))
@@ -257,21 +271,35 @@ class _SystemFile:
                 written += os.pwrite(self._descriptor, view, position + written)
         except OSError as error:
             action = f"write {len(data)} bytes at {position}"
-            raise _reason(error, self._path, action) from error
+            raise _reason_of_open(error, self._path, action) from error
 
     def sync(self) -> None:
         try:
             os.fdatasync(self._descriptor)
+            has_name = os.fstat(self._descriptor).st_nlink > 0 or self._is_named()
         except OSError as error:
-            raise _reason(error, self._path, "fdatasync") from error
+            raise _reason_of_open(error, self._path, "fdatasync") from error
+        if not has_name:
+            raise Unavailable(f"cannot fdatasync: {self._path}: somebody removed it")
+
+    def _is_named(self) -> bool:
+        """Whether it is what stands there: some file systems count no names."""
+        try:
+            return os.path.samestat(os.stat(self._path), os.fstat(self._descriptor))
+        except OSError:
+            return False
 
     def drop_cache(self) -> None:
         with contextlib.suppress(OSError):
             os.posix_fadvise(self._descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
 
     def size(self) -> int:
-        with _reported(self._path, "stat"):
+        with _reported(self._path, "stat", is_open=True):
             return os.fstat(self._descriptor).st_size
+
+    def is_regular(self) -> bool:
+        with _reported(self._path, "stat", is_open=True):
+            return stat.S_ISREG(os.fstat(self._descriptor).st_mode)
 
     def close(self) -> None:
         if self._descriptor >= 0:
@@ -287,13 +315,36 @@ class _SystemFile:
 class _SystemLock:
     """flock is released by the kernel however the process ends, so a stale lock file locks nothing."""
 
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
+    def __init__(self, *descriptors: int) -> None:
+        self._descriptors = descriptors
 
     def release(self) -> None:
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        descriptors, self._descriptors = self._descriptors, ()
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
+def _open_lock(path: str) -> int:
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
+    try:
+        return os.open(path, flags, _FILE_MODE)
+    except OSError as error:
+        if error.errno not in (errno.EISDIR, errno.ENXIO):  # ENXIO: a socket
+            raise
+        _put_aside(path)
+        return os.open(path, flags, _FILE_MODE)
+
+
+def _flock(descriptor: int) -> bool:
+    """Whether nobody else has it; true where a file system has no such lock for this kind of file."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in (errno.EBADF, errno.EINVAL, errno.ENOTSUP, errno.ENOLCK):
+            raise
+    return True
 
 
 def _put_aside(path: str) -> None:
@@ -302,11 +353,17 @@ def _put_aside(path: str) -> None:
 
 
 @contextlib.contextmanager
-def _reported(path: str, action: str) -> Iterator[None]:
+def _reported(path: str, action: str, *, is_open: bool = False) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise _reason(error, path, action) from error
+        reason = _reason_of_open if is_open else _reason
+        raise reason(error, path, action) from error
+
+
+def _reason_of_open(error: OSError, path: str, action: str) -> HeadwaterError:
+    found = _reason(error, path, action)
+    return found if isinstance(found, Unavailable) else Unavailable(str(found))
 
 
 def _reason(error: OSError, path: str, action: str) -> HeadwaterError:
@@ -319,7 +376,7 @@ def _reason(error: OSError, path: str, action: str) -> HeadwaterError:
             return Missing(message)
         case errno.EEXIST:
             return AlreadyExists(message)
-        case errno.EISDIR | errno.ELOOP:
+        case errno.EISDIR | errno.ELOOP | errno.ENXIO:  # ENXIO: a socket
             return NotAFile(message)
         case errno.EACCES | errno.EPERM | errno.ENOTDIR | errno.ENAMETOOLONG:
             return Refused(message)

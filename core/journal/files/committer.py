@@ -312,7 +312,7 @@ class Committer:
         while True:
             try:
                 await self.run(commit.write)
-            except Unavailable as error:
+            except HeadwaterError as error:  # a name that is gone or not permitted may come back
                 if self.stalled is None:
                     _log.warning(
                         "disk refuses, nothing is acknowledged until it accepts", reason=str(error)
@@ -340,7 +340,7 @@ class Committer:
             if await self.run(self._journal.appender.prepare):
                 self.request()
             self._spare_trouble = False
-        except Unavailable as error:
+        except HeadwaterError as error:
             self._spare_again_at = now + SPARE_RETRY_S
             if not self._spare_trouble:
                 self._spare_trouble = True

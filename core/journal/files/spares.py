@@ -36,5 +36,7 @@ def _size_of(disk: Disk, path: str) -> int | None:
         return None
     try:
         return file.size()
+    except HeadwaterError:
+        return None
     finally:
         file.close()

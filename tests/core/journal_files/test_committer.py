@@ -157,6 +157,27 @@ def test_a_refusing_disk_stalls_with_its_reason_and_goes_on_by_itself(tmp_path: 
     asyncio.run(run())
 
 
+def test_a_directory_that_was_moved_away_is_waited_for(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with Rim(tmp_path) as rim:
+            rim.journal.writer(A).append(1, None, b"v")
+            await rim.committer.wait_durable(rim.journal.open_commit)
+            (tmp_path / "journal").rename(tmp_path / "elsewhere")
+            async with asyncio.timeout(10):
+                while rim.committer.stalled is None:
+                    rim.journal.writer(A).append(1, None, bytes(15000))
+                    rim.committer.request()
+                    await asyncio.sleep(0)
+            assert "no such file" in rim.committer.stalled
+            (tmp_path / "elsewhere").rename(tmp_path / "journal")
+            async with asyncio.timeout(10):
+                await rim.committer.wait_durable(rim.journal.open_commit)
+            assert rim.committer.stalled is None
+            assert not rim.journal.take_losses()
+
+    asyncio.run(run())
+
+
 def test_closing_while_the_disk_refuses_says_what_was_not_committed(tmp_path: Path) -> None:
     async def run() -> None:
         rim = Rim(tmp_path)

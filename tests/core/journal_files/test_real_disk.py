@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
+import stat
 import subprocess
 import sys
 import threading
@@ -87,6 +89,69 @@ def test_a_directory_in_the_place_of_the_lock_is_put_aside(tmp_path: Path) -> No
     SystemDisk().lock(str(path)).release()
     assert path.is_file()
     assert [d.name for d in tmp_path.glob("lock.*.damaged")]
+
+
+def test_a_lock_file_that_somebody_removed_lets_nobody_else_in(tmp_path: Path) -> None:
+    journal = open_real(tmp_path)
+    Path(journal.directory, "lock").unlink()
+    with pytest.raises(Refused, match="is in use by process"):
+        open_real(tmp_path)
+    journal.close()
+    open_real(tmp_path).close()
+
+
+@pytest.mark.parametrize(
+    "name", ["lock", "state.a", f"{1:020d}.segment", "0000002a.spare", "a.tmp"]
+)
+@pytest.mark.parametrize("kind", [stat.S_IFIFO, stat.S_IFSOCK])
+def test_what_is_no_file_in_the_place_of_one_is_not_waited_for(
+    tmp_path: Path, name: str, kind: int
+) -> None:
+    journal = open_real(tmp_path)
+    put(journal, A)
+    path = Path(journal.directory, name)
+    journal.close()
+    path.unlink(missing_ok=True)
+    os.mknod(path, kind | 0o600)
+    journal = open_real(tmp_path)
+    put(journal, A)
+    journal.close()
+
+
+def test_an_open_file_has_nothing_but_troubles_of_its_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that was made immutable answers EPERM, one on a network EACCES: the segment is abandoned as for EIO."""
+    file = SystemDisk().create(str(tmp_path / "x"))
+    for code in (errno.EPERM, errno.EACCES, errno.ENOENT, errno.EIO):
+        for name, call in (
+            ("pwrite", lambda: file.write(0, b"x")),
+            ("fdatasync", file.sync),
+            ("pread", lambda: file.read(0, 1)),
+        ):
+
+            def refuse(*_: object, code: int = code) -> None:
+                raise OSError(code, os.strerror(code))
+
+            with monkeypatch.context() as patch:
+                patch.setattr(os, name, refuse)
+                with pytest.raises(Unavailable):
+                    call()
+
+
+def test_a_commit_to_a_segment_that_somebody_removed_goes_to_another(tmp_path: Path) -> None:
+    journal = open_real(tmp_path)
+    put(journal, A)
+    assert journal.shelf.active is not None
+    os.unlink(journal.shelf.active.path)
+    put(journal, A)
+    journal.close()
+    journal = open_real(tmp_path)
+    assert contents(journal)[A].keys() == {1}
+    assert [(loss.partition, loss.first, loss.last) for loss in journal.recovery.losses] == [
+        (A, 0, 0)
+    ]
+    journal.close()
 
 
 def test_a_second_process_is_told_who_holds_the_directory(tmp_path: Path) -> None:
