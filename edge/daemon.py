@@ -48,7 +48,7 @@ from .entrance import Entrance
 from .gaps import GapLedger
 from .keeping import Keeping
 from .reloading import Reloading
-from .rounds import keep_retention, keep_volatile, really_lost, watchdog
+from .rounds import declare_damage, keep_retention, keep_volatile, really_lost, watchdog
 from .rules import early_rules
 from .settings import EdgeSettings
 from .streams import StreamTable
@@ -343,7 +343,7 @@ def _report_recovery(edge: Edge) -> None:
     for path in report.quarantined:
         _log.error("damaged file put aside", path=path)
     if report.losses:
-        edge.gaps.declare(report.losses, GapReason.DAMAGE)
+        declare_damage(edge, report.losses)
     if report.volatile:
         edge.gaps.declare(really_lost(edge, report.volatile), GapReason.VOLATILE)
 

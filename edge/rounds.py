@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from ..core.errors import HeadwaterError
-from ..core.gap import GapReason
+from ..core.gap import GAPS_PARTITION, GapReason
 from ..core.journal.files.shelf import Loss
 from ..core.notify import ServiceManager
 from .room import Room
@@ -47,7 +47,7 @@ async def keep_retention(edge: Edge) -> None:
         now = clock.monotonic()
         losses = edge.journal.take_losses()
         if losses:
-            edge.gaps.declare(losses, GapReason.DAMAGE)
+            declare_damage(edge, losses)
         if settings is not edge.settings:  # reloaded
             settings = edge.settings
             rules = retention_rules(settings.check())
@@ -94,6 +94,33 @@ async def watchdog(edge: Edge, manager: ServiceManager) -> None:
             manager.alive()
         seen = durable
         await asyncio.sleep(manager.watchdog_s)
+
+
+def declare_damage(edge: Edge, losses: Sequence[Loss]) -> None:
+    """And what only gap records knew that were among it."""
+    edge.gaps.declare(losses, GapReason.DAMAGE)
+    if told := _told_only_by(edge, losses):
+        rules = retention_rules(edge.settings.check())
+        for loss in really_lost(edge, told):
+            edge.gaps.declare([loss], gap_reason(rules, loss))
+
+
+def _told_only_by(edge: Edge, losses: Sequence[Loss]) -> list[Loss]:
+    """Gap records that were lost before they were sent may have been the only account of what retention gave up: that is
+    what lies between what was sent of a partition and where it starts now. Damage is told again at each start by itself.
+    Without an uplink nobody knows what somebody has fetched: then only the loss in `_gaps` is told."""
+    if edge.uplink is None:
+        return []
+    sent = edge.uplink.progress
+    account = [loss.last for loss in losses if loss.partition == GAPS_PARTITION]
+    if max(account, default=-1) < sent.get(GAPS_PARTITION, 0):
+        return []
+    detail = "given up before; the gap record that told it was damaged"
+    return [
+        Loss(writer.partition, sent.get(writer.partition, 0), writer.start - 1, detail)
+        for writer in edge.journal.writers()
+        if writer.partition != GAPS_PARTITION and writer.start > sent.get(writer.partition, 0)
+    ]
 
 
 def really_lost(edge: Edge, losses: Sequence[Loss]) -> Sequence[Loss]:
