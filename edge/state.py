@@ -9,7 +9,11 @@ goes into the file, because SQLite takes a log that was cut or lost for one that
 
 Each row has a checksum of its own, because SQLite trusts what it reads: a bad row costs itself. A file that SQLite cannot
 read costs what it could not give; it is put aside, said, and a new one is written in its place from what was read.
-Nothing here keeps the edge from starting.
+No damage keeps the edge from starting. One that was removed, or exchanged, under a running edge is written anew.
+
+The file is ours alone (`locking_mode=EXCLUSIVE`), but whoever looks into it with a tool of SQLite's may have it open when
+the edge starts: it is then shared, since a lock is no damage. Only one who holds it alone, or a file without permission,
+keeps the edge from starting.
 
 SQLite is loaded only where there is such a file, or something to put into one. Knows nothing of MQTT: rows are bytes.
 """
@@ -22,8 +26,8 @@ import zlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from ..core.disk import Disk
-from ..core.errors import HeadwaterError, Unavailable
+from ..core.disk import Disk, NotAFile, number_of
+from ..core.errors import HeadwaterError, Missing, Refused, Unavailable
 from .broker.checkpoints import Changes, Meta, RetainedRow
 
 if TYPE_CHECKING:
@@ -36,6 +40,9 @@ DAMAGED = ".damaged-"
 ASIDE_MAX = 4
 # The whole of it in memory is 20 MiB at its limits; SQLite's own cache need not repeat it.
 _CACHE_KIB = 256
+# For whoever has the file open to be done with it, before it is shared.
+_OURS_ALONE_S = 0.5
+_SHARED_S = 5.0
 _SCHEMA = """
 CREATE TABLE meta (id INTEGER PRIMARY KEY CHECK (id = 1), log_id TEXT, covers INTEGER, next_number INTEGER);
 CREATE TABLE session (number INTEGER PRIMARY KEY, state BLOB, crc INTEGER);
@@ -57,7 +64,8 @@ class SqliteState:
         self._writing = threading.Lock()
         self._damaged = False
         self._was_lost = False
-        self.must_rewrite = False
+        self._must_rewrite = False
+        self._opened: tuple[int, int] | None = None
         try:
             names = disk.list(directory)
         except HeadwaterError:
@@ -78,6 +86,13 @@ class SqliteState:
     def _open_existing(self) -> None:
         import sqlite3
 
+        try:  # without permission is no damage, and a pipe would be waited for
+            self._disk.open(self._path).close()
+        except (Missing, NotAFile) as error:
+            self._give_up(str(error))
+            return
+        except Unavailable:
+            pass  # SQLite says in what way
         try:
             self._database = self._connect(self._path)
             (version,) = self._database.execute("PRAGMA user_version").fetchone()
@@ -92,18 +107,42 @@ class SqliteState:
             self._disconnect()
 
     def _connect(self, path: str) -> sqlite3.Connection:
+        """Raises Refused where another process has it for itself alone."""
+        try:
+            return self._connected(path, locking="EXCLUSIVE", patience_s=_OURS_ALONE_S)
+        except BlockingIOError:
+            pass
+        try:
+            return self._connected(path, locking="NORMAL", patience_s=_SHARED_S)
+        except BlockingIOError as error:
+            raise Refused(f"{path}: {error}", hint="close what else has this file open") from None
+
+    def _connected(self, path: str, *, locking: str, patience_s: float) -> sqlite3.Connection:
+        """Raises BlockingIOError where somebody else's lock is in the way."""
         import sqlite3
 
-        database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        database = sqlite3.connect(
+            path, timeout=patience_s, isolation_level=None, check_same_thread=False
+        )
         database.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
-        for pragma in (
-            "locking_mode=EXCLUSIVE",  # nobody else's file; saves the shared-memory file
-            "journal_mode=WAL",
-            "synchronous=FULL",
-            f"cache_size=-{_CACHE_KIB}",
-            "journal_size_limit=1048576",
-        ):
-            database.execute(f"PRAGMA {pragma}")
+        try:
+            for pragma in (
+                f"locking_mode={locking}",  # nobody else's file; saves the shared-memory file
+                "journal_mode=WAL",
+                "synchronous=FULL",
+                f"cache_size=-{_CACHE_KIB}",
+                "journal_size_limit=1048576",
+                "user_version",  # the first look takes the lock
+            ):
+                database.execute(f"PRAGMA {pragma}").fetchall()
+            self._opened = number_of(path)
+        except BaseException as error:
+            database.close()
+            if isinstance(error, sqlite3.OperationalError) and _is_busy(error):
+                raise BlockingIOError(str(error)) from error
+            if isinstance(error, Unavailable):
+                raise sqlite3.OperationalError(str(error)) from error
+            raise
         return database
 
     def _give_up(self, why: str) -> None:
@@ -174,6 +213,31 @@ class SqliteState:
         except HeadwaterError as error:
             self._losses.append(f"the damaged file cannot be put aside: {error}")
 
+    @property
+    def must_rewrite(self) -> bool:
+        if self._writing.acquire(blocking=False):  # a save under way looks itself
+            try:
+                self._let_go_of_what_is_gone()
+            finally:
+                self._writing.release()
+        return self._must_rewrite
+
+    @must_rewrite.setter
+    def must_rewrite(self, value: bool) -> None:
+        self._must_rewrite = value
+
+    def _let_go_of_what_is_gone(self) -> None:
+        """A file without its name takes everything, and nobody will ever read it."""
+        if self._database is None:
+            return
+        try:
+            is_there = number_of(self._path) == self._opened
+        except Unavailable:
+            return  # the disk is in trouble: what is written next says so
+        if not is_there:
+            self._disconnect()
+            self._must_rewrite = True
+
     # --- writing -----------------------------------------------------------------------------------------------
 
     def save(self, changes: Changes) -> None:
@@ -183,6 +247,10 @@ class SqliteState:
     def _save(self, changes: Changes) -> None:
         import sqlite3
 
+        had_file = self._database is not None
+        self._let_go_of_what_is_gone()
+        if had_file and self._database is None:
+            raise Unavailable(f"{self._path}: somebody removed it; all of it is written again")
         try:
             if self._database is None:
                 self._create()
@@ -270,6 +338,12 @@ class SqliteState:
         with self._writing:
             if self._database is not None:
                 self._disconnect()
+
+
+def _is_busy(error: sqlite3.OperationalError) -> bool:
+    import sqlite3
+
+    return error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 def _crc(*parts: object) -> int:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import random
 from pathlib import Path
 
 import pytest
 
 from headwater.core.disk import SystemDisk
-from headwater.core.errors import Unavailable
+from headwater.core.errors import Refused, Unavailable
 from headwater.edge.broker.checkpoints import Changes, Meta, RetainedRow
 from headwater.edge.state import FILE, SqliteState
 
@@ -210,3 +211,69 @@ def test_of_a_later_version_nothing_is_touched(tmp_path: Path) -> None:
     assert sessions == []
     assert "version 99" in losses[0]
     assert any(".damaged-" in each.name for each in path.parent.iterdir())
+
+
+@pytest.mark.parametrize("transaction", ["BEGIN", "BEGIN IMMEDIATE"])
+def test_a_file_that_somebody_looks_into_at_the_start_is_no_damage(
+    tmp_path: Path, transaction: str
+) -> None:
+    import sqlite3
+
+    path = written(tmp_path)
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute(transaction)
+    other.execute("SELECT * FROM session").fetchall()
+    state = opened(tmp_path)
+    meta, sessions, _, losses = everything(state)
+    assert (meta, sorted(sessions), losses) == (META, [b"one", b"two"], [])
+    other.execute("ROLLBACK")
+    state.save(Changes([(3, b"three")], [], META))
+    other.close()
+    state.close()
+    assert len(everything(opened(tmp_path))[1]) == 3
+
+
+def test_a_file_that_somebody_holds_alone_is_left_as_it_is(tmp_path: Path) -> None:
+    import sqlite3
+
+    path = written(tmp_path)
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("PRAGMA locking_mode=EXCLUSIVE")
+    other.execute("DELETE FROM session WHERE number = 9")
+    with pytest.raises(Refused, match="database is locked"):
+        opened(tmp_path)
+    other.close()
+    assert len(everything(opened(tmp_path))[1]) == 2
+
+
+@pytest.mark.parametrize("exchanged", [False, True])
+def test_a_file_that_was_removed_under_a_running_edge_is_written_anew(
+    tmp_path: Path, exchanged: bool
+) -> None:
+    path = written(tmp_path)
+    state = opened(tmp_path)
+    everything(state)
+    path.unlink()
+    if exchanged:
+        path.write_bytes(b"")
+    with pytest.raises(Unavailable, match="somebody removed it"):
+        state.save(Changes([(3, b"three")], [], META))
+    assert state.must_rewrite
+    state.save(ROWS)
+    state.must_rewrite = False
+    path.unlink()
+    assert state.must_rewrite, "also where nothing is saved"
+    state.save(ROWS)
+    state.close()
+    assert everything(opened(tmp_path))[0] == META
+
+
+def test_a_pipe_in_its_place_is_put_aside(tmp_path: Path) -> None:
+    path = written(tmp_path)
+    path.unlink()
+    os.mkfifo(path)
+    state = opened(tmp_path)
+    assert everything(state)[3]
+    state.save(ROWS)
+    state.close()
+    assert everything(opened(tmp_path))[0] == META
