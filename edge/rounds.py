@@ -65,6 +65,8 @@ async def keep_retention(edge: Edge) -> None:
             except HeadwaterError as error:
                 if not postponed_s:  # said once, not every second of a card that is gone
                     _log.warning("retention postponed", reason=str(error))
+                edge.journal.why_kept = f"and nothing can be given up: {error}"
+                edge.journal.update_full()
                 postponed_s = min(2 * postponed_s or FULL_CHECK_S, POSTPONED_MAX_S)
                 not_before = now + postponed_s
             else:

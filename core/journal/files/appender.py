@@ -42,7 +42,7 @@ from .reservations import NOTE_RESERVED, Reservations, encode_reservations
 from .segment import OpenSegment
 from .settings import BLOCK_BYTES, HEADROOM_SEGMENTS, FileJournalSettings
 from .shelf import Shelf, quarantine
-from .state import State, store_state
+from .state import State, spend, store_state
 
 
 class PlacedBatch(NamedTuple):
@@ -120,8 +120,7 @@ class Appender:
             self._write_once(frame)  # the segment was abandoned: once more, in another
 
     def _write_once(self, frame: PendingFrame) -> None:
-        size = BLOCK_BYTES + len(frame.body) + BLOCK_BYTES
-        active = self._with_room(size, frame)
+        active = self._with_room(BLOCK_BYTES + len(frame.body) + BLOCK_BYTES, frame)
         if self.reserved and self.position == BLOCK_BYTES:
             note = note_entry(NOTE_RESERVED, encode_reservations(self.reserved))
             self._put(PendingFrame(note, 1, [], 1, frame.commit, frame.wall_ms, False), active)
@@ -202,8 +201,7 @@ class Appender:
             )
             header = active.header
             fixed = header.segment_bytes if header is not None else 0
-            capacity = fixed or int(self._settings.segment_bytes)
-            room = capacity - footer - size
+            room = (fixed or int(self._settings.segment_bytes)) - footer - size
             # a commit stays in one segment if it can, so that recovery can tell a part of it from all
             fits_new = BLOCK_BYTES + frame.following <= room
             wanted = self.position + (frame.following if fits_new else 0)
@@ -227,11 +225,8 @@ class Appender:
 
     def _seal(self, active: OpenSegment) -> None:
         data = self._footer_bytes(active)
-        fixed = (
-            active.header.segment_bytes
-            if active.header is not None
-            else self._settings.segment_bytes
-        )
+        header = active.header
+        fixed = self._settings.segment_bytes if header is None else header.segment_bytes
         position, placed = place_footer(
             data,
             segment_bytes=fixed or None,
@@ -328,11 +323,10 @@ class Appender:
     def prepare(self) -> bool:
         """Record the newest segment's number, or make one spare if any is missing; whether it did. Raises Unavailable."""
         if self._is_unrecorded:
-            generation = self.state.generation + 1
             self.store(
                 msgspec.structs.replace(
                     self.state,
-                    generation=generation,
+                    generation=self.state.generation + 1,
                     next_sequence=self.next_sequence,
                     absent=self.absent,
                 )
@@ -377,8 +371,15 @@ class Appender:
 
     # retiring
 
-    def store(self, state: State) -> None:
-        store_state(self._disk, self.directory, state)
+    def store(self, state: State, *, gives_room: bool = False) -> None:
+        """Raises DiskFull, Unavailable. `gives_room`: it is worth a spare, what goes afterwards gives one back."""
+        try:
+            store_state(self._disk, self.directory, state)
+        except DiskFull:
+            if not (gives_room and self.recycling and self.spares):
+                raise
+            spend(self._disk, self.directory, self.spares.pop())
+            store_state(self._disk, self.directory, state)
         self.state = state
 
     def new_salt(self) -> int:

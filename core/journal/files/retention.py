@@ -69,7 +69,8 @@ def give_up(journal: FileJournal, agreed: RetentionPlan) -> None:
             absent=absent,
             compacting=[(run.first, run.last) for run in agreed.runs],
             compacted=sorted(smaller.items()),
-        )
+        ),
+        gives_room=bool(retired),
     )
     appender.absent = absent
     with journal.shelf.lock:

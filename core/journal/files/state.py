@@ -94,3 +94,9 @@ def store_state(disk: Disk, directory: str, state: State) -> None:
     data = encode_state(state)
     for name in names.STATES:
         replace_whole(disk, names.join(directory, name), data)
+
+
+def spend(disk: Disk, directory: str, spare: str) -> None:
+    """Room of our own for a state that gives back more, on a disk that others have filled. Raises Unavailable."""
+    disk.remove(names.join(directory, spare))
+    disk.sync_directory(directory)  # some file systems give the room only then

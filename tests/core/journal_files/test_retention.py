@@ -239,6 +239,30 @@ def test_a_disk_that_others_fill_lowers_the_limit() -> None:
     assert journal.bytes_limit < TIGHT.bytes_max
 
 
+class Crammed(SimDisk):
+    """Others fill it at once, but for what we give up ourselves."""
+
+    def remove(self, path: str) -> None:
+        super().remove(path)
+        if path.endswith(".spare"):
+            self.full = False
+
+
+def test_a_disk_that_others_have_filled_does_not_keep_a_log_from_dropping_its_oldest() -> None:
+    disk = Crammed(random.Random(0))
+    journal = tight(disk)
+    fill(journal, A, 3)
+    while journal.appender.prepare():
+        pass
+    disk.full = True
+    agreed = retain(journal, {"a": DROP}, {A: 0}, free_bytes=0)
+    assert agreed.segments
+    assert journal.bounds(A).start > 0
+    assert journal.appender.spares, "what was given back is one"
+    disk.restart(keep=0.0)
+    assert tight(disk).bounds(A).start == agreed.starts[A]
+
+
 def test_notes_still_needed_pin_their_segment() -> None:
     journal = tight(SimDisk(random.Random(0)))
     commit = journal.note(7, b"session")
