@@ -4,7 +4,8 @@
              … the caller appends a gap record for each loss and waits until they are durable …
   carry_out  (retention.py)
 Rules, in this order, each per stream (`StreamRetention`):
-  age     segments whose newest commit is older than `age_max`, by the edge's clock
+  age     segments whose newest commit is older than `age_max`, by the edge's clock; of those sealed since the start, by the
+          clock that nobody sets as well: what came in minutes ago is young, wherever the time has jumped to since
   bytes   the oldest segments of the stream beyond `bytes_max`
   total   while the journal is above its limit, or the disk is nearly full: first what was sent, then what streams of the
           lowest priority hold unsent, then those of the next. At each, the oldest segments that nothing else keeps; where
@@ -20,6 +21,7 @@ it asks of each segment it asks of digests in memory (digests.py), and of each p
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import product
@@ -47,6 +49,8 @@ _DEFAULT = StreamRetention()
 LEVEL_MAX = 9
 # Below all priorities: only what was sent, or may go by a start that has moved already.
 NOTHING_UNSENT = -1
+# When a segment of an earlier life was sealed.
+_EARLIER = -(2**63)
 # Above all: what says refuse, and was not sent.
 NEVER = LEVEL_MAX + 1
 # A line for a person: which stream to look at first.
@@ -123,7 +127,7 @@ class _Planner:
         for stream in sorted({partition.topic for partition in self._old}):
             rule = self._rules.get(stream, _DEFAULT)
             if rule.age_max is not None:
-                self._by_age(stream, rule, now_ms - int(rule.age_max * 1000))
+                self._by_age(stream, rule, now_ms, int(rule.age_max * 1000))
             if rule.bytes_max is not None:
                 self._by_bytes(stream, rule, int(rule.bytes_max))
         self._dead_from_oldest()
@@ -135,9 +139,11 @@ class _Planner:
     def _footer(self, index: int) -> Footer:
         return self._shelf.footer(self._shelf.sequences[index])
 
-    def _last_where(self, expired: Callable[[Footer], bool]) -> Footer | None:
-        """The newest sealed segment of the leading run for which `expired` holds, by binary search."""
-        low, high = 0, len(self._shelf.sequences)
+    def _last_where(
+        self, expired: Callable[[Footer], bool], high: int | None = None
+    ) -> Footer | None:
+        """The newest of the first `high` sealed segments of the leading run for which `expired` holds, by binary search."""
+        low, high = 0, len(self._shelf.sequences) if high is None else high
         while low < high:
             middle = (low + high) // 2
             if expired(self._footer(middle)):
@@ -146,8 +152,15 @@ class _Planner:
                 high = middle
         return self._footer(low - 1) if low else None
 
-    def _by_age(self, stream: str, rule: StreamRetention, cutoff_ms: int) -> None:
-        footer = self._last_where(lambda footer: footer.totals.wall_ms < cutoff_ms)
+    def _by_age(self, stream: str, rule: StreamRetention, now_ms: int, age_ms: int) -> None:
+        shelf = self._shelf
+        # those of an earlier life, of which it tells nothing, come first
+        old = bisect_left(
+            shelf.sequences,
+            shelf.boot_ms() - age_ms,
+            key=lambda sequence: shelf.sealed_at.get(sequence, _EARLIER),
+        )
+        footer = self._last_where(lambda footer: footer.totals.wall_ms < now_ms - age_ms, old)
         self._move(stream, rule, footer, f"older than {rule.age_max}")
 
     def _by_bytes(self, stream: str, rule: StreamRetention, bytes_max: int) -> None:

@@ -125,6 +125,7 @@ class Recovery:
             settings=self._settings,
             log_id=bytes.fromhex(state.log_id),
         )
+        shelf.boot_ms = self._clock.boot_ms
         appender = Appender(
             self._directory,
             disk=self._disk,

@@ -15,7 +15,7 @@ from __future__ import annotations
 import threading
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from ...batch import validate_batch
@@ -75,6 +75,8 @@ class Shelf:
         self._rebuilt: dict[int, Footer] = {}
         self._guessed: set[int] = set()  # those of them that were rebuilt of what frames show
         self._ends_known: dict[int, int] = {}
+        self.boot_ms: Callable[[], int] = lambda: 0
+        self.sealed_at: dict[int, int] = {}  # since the start, by the clock that nobody sets
         self.digests = Digests()
 
     # opening and closing
@@ -125,6 +127,7 @@ class Shelf:
             old = self.active
             if old is not None:
                 self.sequences.append(old.sequence)
+                self.sealed_at[old.sequence] = self.boot_ms()
                 if footer is not None:
                     old.footer = self._rebuilt[old.sequence] = footer
                 if old.end is not None:
@@ -137,6 +140,7 @@ class Shelf:
         with self.lock:
             if sequence in self.sequences:
                 self.sequences.remove(sequence)
+            self.sealed_at.pop(sequence, None)
             self._forget(sequence)
 
     def _forget(self, sequence: int) -> None:

@@ -207,6 +207,22 @@ def test_age_drops_what_was_sent_and_keeps_what_was_not() -> None:
     assert not agreed.losses
 
 
+@pytest.mark.parametrize("years", [1, 70])
+def test_what_came_in_just_now_is_not_old_because_the_clock_has_jumped(years: int) -> None:
+    """A board without a clock learns the time after an hour, or an alarm clock chip says 2099."""
+    clock = ManualClock()
+    journal = tight(SimDisk(random.Random(0)), clock)
+    fill(journal, A, 2)
+    rules = {"a": StreamRetention(age_max=Duration(1800), when_full=WhenFull.DROP_OLDEST)}
+    clock.advance(1000)
+    clock.step_wall(years * 365 * 86_400_000)
+    assert not retain(journal, rules, None, now_ms=clock.wall_ms())
+    fill(journal, A, 3)
+    clock.advance(1000)
+    agreed = retain(journal, rules, None, now_ms=clock.wall_ms())
+    assert len(agreed.segments) == 2, "those are older than half an hour by any clock"
+
+
 def test_without_an_uplink_age_and_bytes_apply_as_they_stand() -> None:
     journal = tight(SimDisk(random.Random(0)))
     fill(journal, A, 4)
