@@ -321,7 +321,8 @@ class _SystemLock:
     def release(self) -> None:
         descriptors, self._descriptors = self._descriptors, ()
         for descriptor in descriptors:
-            os.close(descriptor)
+            with contextlib.suppress(OSError):  # it is closed all the same
+                os.close(descriptor)
 
 
 def _open_lock(path: str) -> int:

@@ -144,7 +144,7 @@ def _rewrite(
 
 
 def _frames(journal: FileJournal, sequence: int) -> tuple[bytes, list[FrameHeader]]:
-    """All of a segment's bytes and frames. Raises Damaged where any is not whole, after it was noted as such."""
+    """All of a segment's bytes and frames. Raises Damaged where any is not whole, after it was noted; SegmentLost."""
     shelf = journal.shelf
     with shelf.lock:
         end = shelf.footer(sequence).totals.data_end
@@ -152,6 +152,8 @@ def _frames(journal: FileJournal, sequence: int) -> tuple[bytes, list[FrameHeade
     try:
         segment = shelf.open_apart(sequence)
     except (Corrupt, Missing, Refused) as error:
+        with shelf.lock:
+            shelf.meet_again(sequence)  # else the same run is planned again and again
         raise Damaged from error
     try:
         buffer = read_through(segment.file, end)

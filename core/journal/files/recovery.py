@@ -190,7 +190,10 @@ class Recovery:
         found = self._disk.list(self._directory)
         for name in found:
             if name.endswith(".tmp"):
-                self._disk.remove(names.join(self._directory, name))
+                try:
+                    self._disk.remove(names.join(self._directory, name))
+                except Refused as error:  # nothing of it is needed
+                    self._report.warnings.append(str(error))
         self._sequences = sorted(s for n in found if (s := names.segment_sequence(n)) is not None)
         state, damaged = load_state(self._disk, self._directory)
         self._report.warnings += [f"{name}: state copy is damaged" for name in damaged]

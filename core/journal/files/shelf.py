@@ -112,6 +112,11 @@ class Shelf:
         self._keep(found)
         return found
 
+    def meet_again(self, sequence: int) -> OpenSegment:
+        """By its name, whatever is held open. Raises SegmentLost, Unavailable."""
+        self._open.pop(sequence, None)
+        return self.segment(sequence)
+
     def _keep(self, segment: OpenSegment) -> None:
         self._open[segment.sequence] = segment
         mapped = [s for s in self._open.values() if s.map is not None]
@@ -316,8 +321,7 @@ class Shelf:
         must_be_well(self._disk, self._directory, reason)
         batches.bad.add(index)
         self.damaged.add(segment.sequence)
-        name = names.segment(segment.sequence)
-        detail = f"{name}: batch at {batches.position[index]}: {reason}"
+        detail = f"{names.segment(segment.sequence)}: batch at {batches.position[index]}: {reason}"
         partition = batches.partitions[batches.row[index]]
         self.losses.append(Loss(partition, batches.base[index], batches.next[index] - 1, detail))
         return None

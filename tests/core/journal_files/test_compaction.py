@@ -449,3 +449,19 @@ def test_dump_and_verify_know_it() -> None:
     found = verify(DIRECTORY, disk=disk)
     assert found.whole, found.damage
     assert found.bounds[ALARMS] == tuple(journal.bounds(ALARMS))
+
+
+def test_a_file_that_is_gone_though_it_is_open_is_told_and_not_planned_again() -> None:
+    disk = SimDisk(random.Random(0))
+    journal = crowded(disk)
+    agreed = squeezed(journal)
+    (run,) = agreed.runs
+    gone = run.first
+    journal.shelf.segment(gone)  # a reader has it open
+    disk.remove(path_of(gone))
+    carry_out(journal, agreed)
+    assert gone not in journal.shelf.sequences
+    assert ALARMS in {loss.partition for loss in journal.take_losses()}
+    agreed = squeezed(journal)
+    carry_out(journal, agreed)
+    assert journal.shelf.compacted, "what is left is compacted"

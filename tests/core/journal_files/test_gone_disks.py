@@ -10,7 +10,7 @@ from headwater.core.disk import File
 from headwater.core.errors import Refused, Unavailable
 from headwater.core.journal.files import FileJournal
 from tests.core.journal_files.oracle import DIRECTORY, PARTITIONS, contents, open_journal
-from tests.core.journal_files.test_damage import filled, segment
+from tests.core.journal_files.test_damage import filled, put, segment
 from tests.sim.disk import SimDisk
 
 A = PARTITIONS[0]
@@ -126,3 +126,20 @@ def test_a_start_on_a_device_that_is_gone_gives_nothing_up() -> None:
     journal = open_journal(disk)
     assert not journal.recovery.losses
     assert contents(journal)[A] == before
+
+
+def test_a_temporary_file_that_may_not_be_removed_keeps_nobody_from_starting() -> None:
+    class Immutable(SimDisk):
+        def remove(self, path: str) -> None:
+            if path.endswith("/x.tmp"):
+                raise Refused(f"cannot remove: {path}: operation not permitted")
+            super().remove(path)
+
+    disk = Immutable(random.Random(0))
+    journal = open_journal(disk)
+    put(journal, A)
+    journal.close()
+    disk.create(f"{DIRECTORY}/x.tmp").close()
+    journal = open_journal(disk)
+    assert any("x.tmp" in warning for warning in journal.recovery.warnings)
+    put(journal, A)
