@@ -243,8 +243,8 @@ class Steward:
         actual = self._cluster.partitions(stream) or 1
         pinned = self._keeper.cursor.pinned_partitions(stream)
         topics, topic_id = self._keeper.cursor.topics, self._cluster.topic_id(stream)
-        known = topics.get(stream, "")
-        was_remade = bool(topic_id and known) and topic_id != known
+        before = topics.get(stream, "")
+        was_remade = bool(topic_id and before) and topic_id != before
         if pinned is not None and (pinned > actual or was_remade):
             # the topic was made anew: its contents are gone, and with them every sequence number. Where the whole cluster
             # was, it gives out producer ids again that are in use
