@@ -13,6 +13,7 @@ import structlog
 
 from ..core.errors import HeadwaterError
 from ..core.gap import GAPS_PARTITION, GapReason
+from ..core.journal.files.sharing import DiskShare
 from ..core.journal.files.shelf import Loss
 from ..core.notify import ServiceManager
 from .room import Room
@@ -36,6 +37,7 @@ async def keep_retention(edge: Edge) -> None:
     rules = retention_rules(settings.check())
     disk, clock, _ = edge.outside
     room = Room(edge.journal, edge.committer)
+    share = DiskShare(edge.journal)
     is_short = False
     due = postponed_s = not_before = 0.0
 
@@ -60,7 +62,7 @@ async def keep_retention(edge: Edge) -> None:
                     rules=rules,
                     sent=None if edge.uplink is None else edge.uplink.progress,
                     declare=declare,
-                    free_bytes=disk.free_bytes(edge.journal.directory),
+                    free_bytes=share.room(disk.free_bytes(edge.journal.directory), now),
                 )
             except HeadwaterError as error:
                 if not postponed_s:  # said once, not every second of a card that is gone
