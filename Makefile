@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 LEAVES := $(shell find core edge cloud -name '*.pyx' -not -path '*/build/*')
 
-.PHONY: help setup setup-test demo test test-slow durability damage fuzz soak bench check fmt docs clean
+.PHONY: help setup setup-test demo test test-slow durability damage fuzz arm soak bench check fmt docs clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -51,6 +51,9 @@ damage: setup-test ## every file of a data directory damaged in every way, and a
 
 fuzz: setup-test ## search the packet decoders for ten minutes each, led by coverage (FUZZ='broker --seconds 3600')
 	$(BIN)/python -m tests.fuzz $(or $(FUZZ),--seconds 600)
+
+arm: ## the edge installed and tested on an emulated arm64, a Raspberry Pi's processor (root; a quarter of an hour; ARM='tests/edge/mqtt')
+	@sh tests/arm.sh $(ARM)
 
 soak: setup-test ## hours of mixed load against real daemons; memory, files and the count judged (SOAK='--minutes 20')
 	$(BIN)/python -m tests.soak --write docs/soak.md $(or $(SOAK),--hours 4)
