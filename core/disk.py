@@ -21,6 +21,7 @@ import errno
 import fcntl
 import os
 import stat
+import threading
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -100,6 +101,9 @@ class Disk(Protocol):
         """What an unprivileged writer may still allocate."""
 
     def copies_on_write(self, path: str) -> bool: ...
+
+    def pause(self, seconds: float) -> None:
+        """Before a device is asked again. Simulation does not wait."""
 
     def lock(self, path: str) -> Lock:
         """Take the lock file for this process. Raises Refused, naming the holder, where another has it."""
@@ -220,6 +224,9 @@ class SystemDisk:
 
     def copies_on_write(self, path: str) -> bool:
         return _file_system(path) in _COPY_ON_WRITE
+
+    def pause(self, seconds: float) -> None:
+        threading.Event().wait(seconds)
 
     def lock(self, path: str) -> Lock:
         directory = os.path.dirname(os.path.abspath(path))

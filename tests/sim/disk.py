@@ -10,7 +10,8 @@ The model, harsher than any one real file system:
   kill       (restart without power cut) loses no bytes: the cache is the kernel's.
 Every call counts in `calls`; at call number `crash_at` it happens, half-way through a write, and raises SimCrash until
 `restart`. Faults: `full` (growing files raise DiskFull), `read_only`, `write_error` / `sync_error` / `read_error`
-(probabilities of EIO), `lying_sync` (a card that acknowledges without writing), `flip` (bit rot).
+(probabilities of EIO), `failing_reads` (EIO to so many more), `dead` (path, first byte, end: sectors that answer EIO),
+`lying_sync` (a card that acknowledges without writing), `flip` (bit rot).
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ class _SimFile:
 
     def read(self, position: int, size: int) -> bytes:
         self._enter("read")
-        if self._disk.chance(self._disk.read_error):
+        if self._disk.cannot_read(self._path, position, size):
             raise Unavailable(f"cannot read: {self._path}: input/output error")
         return bytes(self._inode.cache[position : position + size])
 
@@ -150,6 +151,9 @@ class SimDisk:
         self.lying_sync = False
         self.copy_on_write = False
         self.free = 2**40
+        self.paused = 0.0
+        self.failing_reads = 0
+        self.dead: list[tuple[str, int, int]] = []
         self.write_error = self.sync_error = self.read_error = self.name_error = 0.0
         self.locked: set[str] = set()
         self._crashed = False
@@ -170,6 +174,15 @@ class SimDisk:
 
     def chance(self, probability: float) -> bool:
         return probability > 0 and self.rng.random() < probability
+
+    def cannot_read(self, path: str, position: int, size: int) -> bool:
+        if self.failing_reads:
+            self.failing_reads -= 1
+            return True
+        dead = any(
+            p == path and first < position + size and position < end for p, first, end in self.dead
+        )
+        return dead or self.chance(self.read_error)
 
     def restart(self, *, power_cut: bool = True, keep: float | None = None) -> None:
         """A new life. `keep`: the share of unsynced sectors and names that survive; None: drawn."""
@@ -300,6 +313,9 @@ class SimDisk:
 
     def copies_on_write(self, path: str) -> bool:
         return self.copy_on_write
+
+    def pause(self, seconds: float) -> None:
+        self.paused += seconds
 
     def lock(self, path: str) -> Lock:
         self.step("lock")

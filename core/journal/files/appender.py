@@ -41,7 +41,7 @@ from .index import Footer, SegmentMap, decode_footer, encode_footer, footer_byte
 from .reservations import NOTE_RESERVED, Reservations, encode_reservations
 from .segment import OpenSegment
 from .settings import BLOCK_BYTES, HEADROOM_SEGMENTS, FileJournalSettings
-from .shelf import Shelf, quarantine
+from .shelf import Shelf
 from .state import State, spend, store_state
 
 
@@ -466,15 +466,13 @@ class Appender:
         self.emptied = []
 
     def _give_back(self, sequence: int) -> None:
-        name = names.segment(sequence)
         if sequence in self.shelf.damaged:
             self.shelf.damaged.discard(sequence)
-            moved = quarantine(self._disk, self.directory, name, self._settings)
-            if moved is not None:
-                self.shelf.quarantined.append(moved)
+            self.shelf.to_quarantine(sequence)
             return
-        path = names.join(self.directory, name)
-        if self._has_place and self._is_whole(path):
+        path = names.join(self.directory, names.segment(sequence))
+        is_good = sequence not in self.shelf.unread
+        if is_good and self._has_place and self._is_whole(path):
             self.emptied.append(self._make_spare(path))
         else:
             self._disk.remove(path)

@@ -13,7 +13,7 @@ between the two were never in use.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from ...disk import Disk
@@ -44,6 +44,9 @@ class Hole(NamedTuple):
     @property
     def segments(self) -> int:
         return sum(last - first + 1 for first, last in self.ranges)
+
+    def numbers(self) -> Iterator[int]:
+        return (s for first, last in self.ranges for s in range(first, last + 1))
 
     def __str__(self) -> str:
         told = [

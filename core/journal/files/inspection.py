@@ -144,7 +144,7 @@ def verify(directory: str, *, disk: Disk) -> Verification:
     for _ in range(_ATTEMPTS):
         state, sequences = _survey(directory, disk)
         found = _verified(directory, disk, state, sequences)
-        now, _damaged = load_state(disk, directory)
+        now = load_state(disk, directory).state
         if found.whole or now is None or state is None or now.generation == state.generation:
             break  # else a running edge has given up meanwhile what was looked for
     return found
@@ -168,7 +168,7 @@ def _verified(
 def _survey(directory: str, disk: Disk) -> tuple[State | None, list[int]]:
     listed = disk.list(directory)
     sequences = sorted(s for name in listed if (s := names.segment_sequence(name)) is not None)
-    state, _ = load_state(disk, directory)
+    state = load_state(disk, directory).state
     if state is None and not sequences:
         raise Missing(f"{directory} holds no journal")
     gone = state.absent or [] if state is not None else []

@@ -30,6 +30,7 @@ from .early import EarlyRule
 from .frames import Note
 from .noted import notes_since
 from .opencommit import RECORD_OVERHEAD
+from .patience import PatientDisk
 from .recovery import Recovery, RecoveryReport
 from .segment import OpenSegment
 from .settings import HEADROOM_SEGMENTS, FileJournalSettings
@@ -56,7 +57,7 @@ class FileJournal(JournalReader):
     ) -> None:
         self.directory = directory
         self.settings = settings
-        self._disk = disk
+        self._disk = disk = PatientDisk(disk, clock)
         self._clock = clock
         self._lock = lock
         recovered = Recovery(directory, disk=disk, clock=clock, settings=settings, rng=rng).run()

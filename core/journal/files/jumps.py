@@ -38,6 +38,9 @@ class Jumps:
         """Segments that are not there. Returns the damage where it lost nothing that could be told."""
         shelf = self._shelf
         damage = f"{hole}: not there, and not known to be retired"
+        told = {known.damage for known in self.accounted}
+        if damage in told or all(_unreadable(s) in told for s in hole.numbers()):
+            return None  # it stands and could not be read at an earlier start either
         index = bisect_left(shelf.sequences, hole.first)
         losses = shelf.lost_at(index, damage) if hole.after is not None else []
         if (unseen := unseen_after(shelf, hole, ends)) is not None:
@@ -52,6 +55,10 @@ class Jumps:
             return damage
         self._account(damage, losses)
         return None
+
+    def knows(self, sequence: int) -> bool:
+        """Whether anything of it is accounted for."""
+        return any(known.damage.startswith(names.segment(sequence)) for known in self.accounted)
 
     def open_segment(self, sequence: int, result: Scan, before: Ends, ends: Ends) -> None:
         """Holes in the open segment are exact where batches follow; elsewhere an end may lie in the damage."""
@@ -100,7 +107,7 @@ class Jumps:
     def unreadable(self, sequences: Sequence[int], ends: Ends) -> None:
         """The newest segments told nothing: each may have held a whole segment's worth of any partition."""
         for sequence in sequences:
-            damage = f"{names.segment(sequence)}: unreadable"
+            damage = _unreadable(sequence)
             jump = int(self._settings.segment_bytes) // RECORD_BYTES_MIN
             self.floor += jump
             if damage in {known.damage for known in self.accounted}:
@@ -124,6 +131,10 @@ class Jumps:
     def _account(self, damage: str, losses: list[Loss]) -> None:
         kept = [(x.partition.topic, x.partition.partition, x.first, x.last) for x in losses]
         self.accounted.append(Accounted(damage, kept))
+
+
+def _unreadable(sequence: int) -> str:
+    return f"{names.segment(sequence)}: unreadable"
 
 
 def _described(sequence: int, stretches: Sequence[Stretch]) -> tuple[str, int]:

@@ -1,7 +1,8 @@
 """From whatever a crash left to a journal that can be written: nothing acknowledged is lost, nothing refuses to start.
 
   1. the newest whole state file: identity, starts, and ends of partitions whose records were all retired
-  2. from the newest segment downward: those that tell neither salt nor identity go to quarantine
+  2. from the newest segment downward: those that tell neither salt nor identity go to quarantine;
+     those that cannot be read stay where they are, out of use (FORMAT.md, "What cannot be read")
   3. the newest one without footer is the open segment: synced, its cached pages dropped, scanned as the *medium* has
      it. Its torn last frame was never acknowledged and is cut off; it is overwritten by the next commit. So is all of a last
      commit that needed several frames and has not all of them, else there could be records without the notes that say who
@@ -33,8 +34,9 @@ from ...errors import Corrupt, HeadwaterError, Missing, Refused, Unavailable
 from ...record import TopicPartition
 from . import names
 from .appender import Appender
+from .aside import quarantine
 from .covered import covered_by
-from .frames import Note, decode_segment_header
+from .frames import Note
 from .holes import (
     Hole,
     Range,
@@ -45,13 +47,14 @@ from .holes import (
     named_before,
     united,
 )
+from .identity import identity_of
 from .jumps import Jumps
 from .presence import must_be_well
 from .reservations import Reservations, Reserved, noted
-from .scan import Scan, Stretch, read_through, scan
-from .segment import OpenSegment, load_footer, open_segment
-from .settings import BLOCK_BYTES, FileJournalSettings
-from .shelf import Loss, SegmentLost, Shelf, add_to_tables, quarantine
+from .scan import Scan, Stretch, read_blocks, read_through, scan, unread_behind
+from .segment import OpenSegment, Unread, load_footer, open_segment
+from .settings import FileJournalSettings
+from .shelf import Loss, SegmentLost, Shelf, add_to_tables
 from .spares import take_spares
 from .spread import spread_over
 from .state import PartitionBounds, State, load_state
@@ -109,6 +112,9 @@ class Recovery:
         self._state_found = False
         self._unusable: list[int] = []
         self._unreadable: list[int] = []
+        self._unread: list[
+            int
+        ] = []  # of both: those that stay in their places, as an error is not known to be damage
         self._uncommitted: list[int] = []  # segments of nothing but a part of the last commit
         self._state_floor = 0
         self._reserved: Reservations = {}
@@ -152,6 +158,7 @@ class Recovery:
         next_sequence = max(state.next_sequence, self._sequences[-1] + 1 if self._sequences else 1)
         newest = self._newest(shelf)
         self._set_unreadable_aside(shelf)
+        shelf.unread.update(self._unread)
         shelf.sequences = self._sequences
         shelf.active = newest  # its header says where the one before ends
         scanned = self._scan_open(newest) if newest is not None else None
@@ -195,31 +202,20 @@ class Recovery:
                 except Refused as error:  # nothing of it is needed
                     self._report.warnings.append(str(error))
         self._sequences = sorted(s for n in found if (s := names.segment_sequence(n)) is not None)
-        state, damaged = load_state(self._disk, self._directory)
+        state, damaged, unread = load_state(self._disk, self._directory)
+        if (
+            state is None and unread
+        ):  # it is the device: a log that is new for that would be a log lost
+            raise Unavailable(f"the log's state cannot be read: {'; '.join(unread)}")
         self._report.warnings += [f"{name}: state copy is damaged" for name in damaged]
         if state is not None:
             self._state_found = True
             return state
-        log_id = self._identity_of_segments()
+        log_id = identity_of(self._disk, self._directory, self._sequences)
         if log_id is None:
             self._report.created = not self._sequences and not damaged
             log_id = f"{self._rng.getrandbits(64):016x}"
         return State(log_id=log_id, generation=0)
-
-    def _identity_of_segments(self) -> str | None:
-        for sequence in reversed(self._sequences):
-            path = names.join(self._directory, names.segment(sequence))
-            try:
-                file = self._disk.open(path, read_only=True)
-            except HeadwaterError:
-                continue
-            try:
-                return decode_segment_header(file.read(0, BLOCK_BYTES)).log_id.hex()
-            except (Corrupt, Unavailable):
-                continue
-            finally:
-                file.close()
-        return None
 
     def _newest(self, shelf: Shelf) -> OpenSegment | None:
         """The open segment if the newest usable one is; `_sequences` are then the sealed ones."""
@@ -230,10 +226,8 @@ class Recovery:
                     self._disk, self._directory, sequence, log_id=shelf.log_id, read_only=False
                 )
             except (Corrupt, Missing) as error:
-                must_be_well(self._disk, self._directory, error)
-                self._sequences.pop()
-                self._unusable.append(sequence)
-                self._report.warnings.append(str(error))
+                self._put_out_of_use(sequence, error, self._unusable)
+                self._all_unread(error)
                 continue
             if segment.compacted or load_footer(segment) is not None:
                 segment.file.close()
@@ -241,6 +235,19 @@ class Recovery:
             self._sequences.pop()
             return segment
         return None
+
+    def _put_out_of_use(self, sequence: int, error: HeadwaterError, kind: list[int]) -> None:
+        must_be_well(self._disk, self._directory, error)
+        self._sequences.remove(sequence)
+        kind.append(sequence)
+        if isinstance(error, Unread):
+            self._unread.append(sequence)
+        self._report.warnings.append(str(error))
+
+    def _all_unread(self, error: HeadwaterError) -> None:
+        """One bad sector is damage of one file. Raises Unavailable where there are several and none can be read."""
+        if not self._sequences and len(self._unread) == len(self._unusable) > 1:
+            raise Unavailable(f"none of {len(self._unread)} segments can be read: {error}")
 
     def _set_unreadable_aside(self, shelf: Shelf) -> None:
         """Down to the newest footer, whose table tells all that was before: what cannot be opened is as good as missing."""
@@ -250,10 +257,7 @@ class Recovery:
                     self._disk, self._directory, sequence, log_id=shelf.log_id, read_only=True
                 )
             except (Corrupt, Missing) as error:
-                must_be_well(self._disk, self._directory, error)
-                self._sequences.remove(sequence)
-                self._unreadable.append(sequence)
-                self._report.warnings.append(str(error))
+                self._put_out_of_use(sequence, error, self._unreadable)
                 continue
             sealed = load_footer(segment) is not None
             segment.file.close()
@@ -329,7 +333,8 @@ class Recovery:
         return {partition: s.base for partition, s in summaries.items() if s is not None}
 
     def _scan_open(self, segment: OpenSegment) -> tuple[Scan, bool]:
-        suspect = False
+        # what could not be read at an earlier start may not be read at a later one, and is accounted for as it was
+        suspect = self._jumps.knows(segment.sequence)
         try:
             segment.file.sync()
         except Unavailable as error:
@@ -338,9 +343,14 @@ class Recovery:
                 f"{error}; the segment is closed, what is on the medium stands"
             )
         segment.file.drop_cache()
-        buffer = read_through(segment.file, segment.file.size())
+        blocks = read_blocks(segment.file, segment.file.size())
+        buffer = blocks.data
         self._report.scanned_bytes = len(buffer)
         result = scan(buffer, salt=segment.salt, sequence=segment.sequence)
+        if behind := unread_behind(result, blocks):
+            # what was acknowledged may stand there: passed over like damage, not overwritten, and not void to a later start
+            damage = [*result.damage, *behind]
+            return result._replace(end=behind[-1].end, damage=damage, torn=False), True
         fixed = segment.header.segment_bytes if segment.header is not None else 0
         if len(buffer) < fixed:  # it had its size before it had its name
             missing = Stretch(result.end, fixed, False)
@@ -372,6 +382,8 @@ class Recovery:
         standing = [*self._sequences, *([newest.sequence] if newest is not None else [])]
         absent = absent_at_start(state.absent, standing, last, state_found=self._state_found)
         ours = ((s, s) for s in (*self._unusable, *self._uncommitted))
+        # to be met again at the next start, unless they were given up before
+        again = [(s, s) for s in self._unread]
         absent = united([*absent, *self._covered, *ours])
 
         before = partial(named_before, self._disk, self._directory, shelf.log_id)
@@ -379,7 +391,7 @@ class Recovery:
         missing = between(
             1, last, [(s, s) for s in standing]
         )  # accounted for below, or never in use
-        self._absent = united([*absent, *missing])
+        self._absent = between(1, last, [*between(1, last, [*absent, *missing]), *again])
 
     def _tell_missing(self, ends: dict[TopicPartition, int]) -> None:
         for hole in self._holes:
@@ -435,7 +447,7 @@ class Recovery:
         """Durable before use: a fresh log's identity, and jumps that no file will explain once it is set aside."""
         state = appender.state
         as_found = self._jumps.accounted == state.accounted and self._absent == state.absent
-        damaged = [*self._unusable, *self._unreadable]
+        damaged = [s for s in (*self._unusable, *self._unreadable) if s not in self._unread]
         if self._state_found and as_found and not damaged and not self._uncommitted:
             return
         new = State(

@@ -37,6 +37,7 @@ def give_up(journal: FileJournal, agreed: RetentionPlan) -> None:
     """The starts, and the segments that go whole; of those that are to be compacted a crash will find the runs named."""
     appender = journal.appender
     retired = [*agreed.segments, *appender.make_covered_durable()]
+    retired += _passed(journal, retired)
     starts = {writer.partition: writer.start for writer in journal.writers()}
     for partition, start in agreed.starts.items():
         starts[partition] = max(start, starts.get(partition, 0))
@@ -80,6 +81,17 @@ def give_up(journal: FileJournal, agreed: RetentionPlan) -> None:
         journal.shelf.ends_before = dict(starts)
         journal.shelf.bytes_before = stream_bytes
     appender.retire(retired)
+    journal.shelf.unread.difference_update(retired)
+
+
+def _passed(journal: FileJournal, retired: list[int]) -> list[int]:
+    """Files that could not be read and were left in their places, older than all that stays: their time has come, too."""
+    shelf = journal.shelf
+    with shelf.lock:
+        staying = [s for s in shelf.sequences if s not in retired]
+        active = [shelf.active.sequence] if shelf.active is not None else []
+        oldest = min([*staying, *active], default=0)
+        return sorted(s for s in shelf.unread if s < oldest)
 
 
 def _still_of_interest(

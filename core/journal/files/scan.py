@@ -119,15 +119,45 @@ def recover_first(block: bytes, *, sequence: int) -> FrameHeader | None:
     return decode_frame_header(block, 0, salt=None, sequence=sequence, position=BLOCK_BYTES)
 
 
+class Blocks(NamedTuple):
+    """Of a file; those that could not be read are zeros, and `unread`. `reason`: the last error."""
+
+    data: bytes
+    unread: list[Stretch]
+    reason: str = ""
+
+
+def read_blocks(file: File, limit: int) -> Blocks:
+    """The file's first `limit` bytes."""
+    try:
+        return Blocks(file.read(0, limit), [])
+    except Unavailable:
+        blocks: list[bytes] = []
+    unread: list[Stretch] = []
+    reason = ""
+    end = min(limit, file.size())
+    for position in range(0, end, BLOCK_BYTES):
+        size = min(BLOCK_BYTES, end - position)
+        try:
+            blocks.append(file.read(position, size))
+        except Unavailable as error:
+            reason = str(error)
+            blocks.append(bytes(size))
+            first = unread.pop().first if unread and unread[-1].end == position else position
+            unread.append(Stretch(first, position + size, True))
+    return Blocks(b"".join(blocks), unread, reason)
+
+
+def unread_behind(result: Scan, found: Blocks) -> list[Stretch]:
+    """Behind the last whole frame. Bytes of a torn frame can be read; where they cannot, a whole one may stand, and have
+    been acknowledged."""
+    return [
+        Stretch(max(each.first, result.end), each.end, True)
+        for each in found.unread
+        if each.end > result.end
+    ]
+
+
 def read_through(file: File, limit: int) -> bytes:
     """The file's first `limit` bytes; blocks that cannot be read come as zeros, and so as damage."""
-    try:
-        return file.read(0, limit)
-    except Unavailable:
-        blocks = []
-    for position in range(0, min(limit, file.size()), BLOCK_BYTES):
-        try:
-            blocks.append(file.read(position, min(BLOCK_BYTES, limit - position)))
-        except Unavailable:
-            blocks.append(bytes(BLOCK_BYTES))
-    return b"".join(blocks)
+    return read_blocks(file, limit).data

@@ -11,11 +11,15 @@ from ..reading import Position
 from . import names
 from .frames import COMPACTED, SegmentHeader, decode_segment_header
 from .index import Footer, SegmentMap, decode_footer, decode_trailer
-from .scan import read_through, recover_first
+from .scan import read_blocks, recover_first
 from .settings import BLOCK_BYTES
 
 # A place within a compacted segment is told with its salt above the byte, so that it is never taken for one in another life.
 _SALT_SHIFT = 32
+
+
+class Unread(Corrupt):
+    """It is there and cannot be read, however often that was tried: as good as damaged, and not known to be."""
 
 
 class OpenSegment:
@@ -65,19 +69,25 @@ class OpenSegment:
 def open_segment(
     disk: Disk, directory: str, sequence: int, *, log_id: bytes, read_only: bool
 ) -> OpenSegment:
-    """Raises Corrupt where neither the header nor the first frame tells the salt; Missing; Unavailable."""
+    """Raises Corrupt where neither the header nor the first frame tells the salt, Unread where an error keeps them from
+    being read; Missing; Refused."""
     path = names.join(directory, names.segment(sequence))
     try:
         file = disk.open(path, read_only=read_only)
     except NotAFile as error:
         raise Corrupt(str(error)) from error
+    except Unavailable as error:
+        raise Unread(str(error)) from error
     try:
-        start = read_through(file, 2 * BLOCK_BYTES)
+        found = read_blocks(file, 2 * BLOCK_BYTES)
+        start = found.data
         header: SegmentHeader | None
         try:
             header = decode_segment_header(start)
         except Corrupt as error:
             first = recover_first(start[BLOCK_BYTES:], sequence=sequence)
+            if first is None and found.unread:
+                raise Unread(found.reason) from error
             if first is None:
                 raise Corrupt(f"{path}: {error}") from error
             compacted = bool(first.flags & COMPACTED)
@@ -92,9 +102,12 @@ def open_segment(
     except NotAFile as error:
         file.close()
         raise Corrupt(str(error)) from error
-    except (Corrupt, Unavailable):
+    except Corrupt:
         file.close()
         raise
+    except Unavailable as error:
+        file.close()
+        raise Unread(str(error)) from error
 
 
 def load_footer(segment: OpenSegment) -> Footer | None:

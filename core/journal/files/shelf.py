@@ -1,10 +1,11 @@
 """The segments that can be read: found, opened when needed, closed when others are wanted.
 
 Held for the whole backlog: one integer per segment. Held for the few in use: an open file, the footer and, while
-batches are read, the map. A segment that cannot be trusted at all is set aside in quarantine when it is met, and what it
-held is reported as losses, told by the tables of its neighbours; one that is damaged in places stays, is read around, and
-goes to quarantine instead of the pool when retention retires it. Nothing is given up while nothing can be written: a device
-that is gone, or a mount point with nothing on it, is not damage, and what cannot be read is asked for again.
+batches are read, the map. A segment that cannot be trusted at all is set aside when it is met (in quarantine; one that
+cannot be read, in its place), and what it held is reported as losses, told by the tables of its neighbours; one that is
+damaged in places stays, is read around, and goes to quarantine instead of the pool when retention retires it. Nothing is
+given up while nothing can be written, or read again: a device that is gone, or a mount point with nothing on it, is not
+damage, and what cannot be read is asked for again.
 
 `lock` guards everything here: readers hold it while they read, so that no file is recycled under them; the disk thread
 takes it to roll and to retire. The shelf knows nothing of retention's rules nor of where partitions start.
@@ -20,14 +21,15 @@ from typing import NamedTuple
 
 from ...batch import validate_batch
 from ...disk import Disk
-from ...errors import AlreadyExists, Corrupt, Missing, Refused, Unavailable
+from ...errors import Corrupt, Missing, Refused, Unavailable
 from ...record import TopicPartition
 from . import names
+from .aside import quarantine
 from .digests import Digest, Digests
 from .index import Footer, SegmentMap, Summary, encode_footer
 from .presence import must_be_well
-from .scan import Scan, Stretch, read_through, scan
-from .segment import OpenSegment, load_footer, open_segment
+from .scan import Scan, Stretch, read_blocks, scan, unread_behind
+from .segment import OpenSegment, Unread, load_footer, open_segment
 from .settings import FileJournalSettings
 
 _READ_ATTEMPTS = 3
@@ -61,6 +63,7 @@ class Shelf:
         self.unsealed: set[int] = set()  # their footers may be in the cache alone
         self.losses: list[Loss] = []  # found and not yet taken
         self.quarantined: list[str] = []
+        self.unread: set[int] = set()  # put out of use in their places, as they could not be read
         # Where partitions start: offsets below are retired, so no table need know more of them.
         self.ends_before: dict[TopicPartition, int] = {}
         self.bytes_before: dict[str, int] = {}
@@ -102,8 +105,11 @@ class Shelf:
             found = self.open_apart(sequence)
         except (Corrupt, Missing, Refused) as error:
             must_be_well(self._disk, self._directory, error)
-            # without permission is no damage: it stays where it is, for the start after somebody has mended that
-            self.set_aside(sequence, str(error), keep=type(error) is Refused)
+            # no permission, or not to be read, is no damage: it stays where it is, and the next start meets it again
+            if isinstance(error, Unread):
+                self.unread.add(sequence)
+            keep = type(error) is Refused or sequence in self.unread
+            self.set_aside(sequence, str(error), keep=keep)
             raise SegmentLost from error
         found.footer = self._rebuilt.get(sequence) or load_footer(found)
         if found.compacted and sequence not in self.compacted:
@@ -283,9 +289,11 @@ class Shelf:
         return result.map
 
     def _scanned(self, segment: OpenSegment, limit: int | None) -> tuple[Scan, list[Stretch]]:
-        buffer = read_through(segment.file, segment.file.size() if limit is None else limit)
-        result = scan(buffer, salt=segment.salt, sequence=segment.sequence)
-        if limit is not None and result.end < limit:
+        found = read_blocks(segment.file, segment.file.size() if limit is None else limit)
+        result = scan(found.data, salt=segment.salt, sequence=segment.sequence)
+        if limit is None:
+            return result, [*result.damage, *unread_behind(result, found)]
+        if result.end < limit:
             # where the end is known, a bad tail before it is damage like any other
             return result, [*result.damage, Stretch(result.end, limit, True)]
         return result, result.damage
@@ -366,11 +374,16 @@ class Shelf:
             index = bisect_left(self.sequences, sequence)
             self.take_off(sequence)
             self.damaged.discard(sequence)
-            if not keep:
-                name = names.segment(sequence)
-                moved = quarantine(self._disk, self._directory, name, self._settings)
-                self.quarantined.append(moved or name)
+            if not keep and not self.to_quarantine(sequence):
+                self.quarantined.append(names.segment(sequence))
             self.losses += self.lost_at(index, f"{names.segment(sequence)}: {reason}")
+
+    def to_quarantine(self, sequence: int) -> bool:
+        name = names.segment(sequence)
+        moved = quarantine(self._disk, self._directory, name, self._settings)
+        if moved is not None:
+            self.quarantined.append(moved)
+        return moved is not None
 
     def lost_at(self, index: int, detail: str) -> list[Loss]:
         """What was in segments missing before the one at `index`, told by the tables around them."""
@@ -478,23 +491,3 @@ def _missing_of(
     if want < summary.end:
         losses.append(Loss(partition, want, summary.end - 1, detail))
     return losses
-
-
-def quarantine(disk: Disk, directory: str, name: str, settings: FileJournalSettings) -> str | None:
-    """Move a file aside under its own or the next free name; None where even that fails (it is then left)."""
-    aside = names.join(directory, names.QUARANTINE)
-    try:
-        disk.make_directory(aside)
-        kept = disk.list(aside)
-        target, attempt = name, 0
-        while target in kept:
-            attempt += 1
-            target = f"{name}.{attempt}"
-        disk.rename(names.join(directory, name), names.join(aside, target))
-        disk.sync_directory(aside)
-        disk.sync_directory(directory)
-        for old in sorted([*kept, target])[: -settings.quarantine_max]:
-            disk.remove(names.join(aside, old))
-        return names.join(names.QUARANTINE, target)
-    except (Unavailable, Missing, Refused, AlreadyExists):
-        return None

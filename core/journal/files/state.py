@@ -9,11 +9,12 @@ whole one counts. Both gone while segments stand: identity comes from the segmen
 from __future__ import annotations
 
 import zlib
+from typing import NamedTuple
 
 import msgspec
 
 from ...disk import Disk, read_whole, replace_whole
-from ...errors import HeadwaterError, Missing
+from ...errors import HeadwaterError, Missing, Unavailable
 from . import names
 
 _MAGIC = b"HWSTATE1"
@@ -71,22 +72,34 @@ def decode_state(data: bytes) -> State | None:
         return None
 
 
-def load_state(disk: Disk, directory: str) -> tuple[State | None, list[str]]:
-    """The newest whole copy, and the names of copies that are there but not whole."""
+class Loaded(NamedTuple):
+    """`state`: the newest whole copy. `damaged`: names of copies that are there and not whole; `unread`: why some of them
+    could not be read, which is not known to be damage."""
+
+    state: State | None
+    damaged: list[str]
+    unread: list[str]
+
+
+def load_state(disk: Disk, directory: str) -> Loaded:
     best: State | None = None
-    damaged = []
+    damaged: list[str] = []
+    unread: list[str] = []
     for name in names.STATES:
         try:
             state = decode_state(read_whole(disk, names.join(directory, name)))
         except Missing:
             continue
+        except Unavailable as error:
+            unread.append(str(error))
+            state = None
         except HeadwaterError:
             state = None
         if state is None:
             damaged.append(name)
         elif best is None or state.generation > best.generation:
             best = state
-    return best, damaged
+    return Loaded(best, damaged, unread)
 
 
 def store_state(disk: Disk, directory: str, state: State) -> None:

@@ -23,6 +23,7 @@ from headwater.core.journal.files.compaction import compact, steps
 from headwater.core.journal.files.early import EarlyRule
 from headwater.core.journal.files.index import Footer, SegmentMap, encode_footer
 from headwater.core.journal.files.inspection import dump, verify
+from headwater.core.journal.files.patience import PatientDisk
 from headwater.core.journal.files.planning import plan
 from headwater.core.journal.files.retention import carry_out, give_up, settle
 from headwater.core.journal.files.runs import WRITTEN_PER_GAINED_MAX, Candidate, Costs, choose
@@ -154,6 +155,8 @@ def test_alarms_survive_and_telemetry_gives_way_with_exact_losses() -> None:
 
 def _disk_of(journal: FileJournal) -> SimDisk:
     disk = journal.appender._disk
+    assert isinstance(disk, PatientDisk)
+    disk = disk._disk
     assert isinstance(disk, SimDisk)
     return disk
 

@@ -123,7 +123,7 @@ def test_what_stood_twice_is_once_after_the_next_compaction(members: int) -> Non
     compact(journal, run)
     before = contents(journal)
     disk.restart()
-    state, _ = load_state(disk, DIRECTORY)
+    state = load_state(disk, DIRECTORY).state
     assert state is not None
     store_state(disk, DIRECTORY, msgspec.structs.replace(state, compacting=[], compacted=[]))
     journal = open_journal(disk)
@@ -139,7 +139,7 @@ def test_a_compacted_file_is_known_for_as_small_as_it_is_though_no_state_says_so
     carry_out(journal, RetentionPlan(runs=[Run([1, 2, 3])]))
     used = journal.used_bytes
     disk.restart()
-    state, _ = load_state(disk, DIRECTORY)
+    state = load_state(disk, DIRECTORY).state
     assert state is not None
     store_state(disk, DIRECTORY, msgspec.structs.replace(state, compacting=[], compacted=[]))
     journal = open_journal(disk)

@@ -183,9 +183,9 @@ def test_a_read_error_of_the_medium_is_a_declared_loss_not_a_stall() -> None:
     disk = SimDisk(random.Random(0))
     journal = open_journal(disk)
     put(journal, A, 3)
-    disk.read_error = 1.0
+    disk.dead = [(segment(1), 0, 64 * 1024)]
     assert journal.read_sync(A, 0, bytes_max=1000) == []
-    disk.read_error = 0.0
+    disk.dead = []
     (loss,) = journal.take_losses()
     assert (loss.partition, loss.first, loss.last) == (A, 0, 2)
 

@@ -154,7 +154,7 @@ def test_a_crash_at_each_call_of_retiring_makes_no_false_alarm() -> None:
 def test_a_state_of_before_there_was_a_list_takes_holes_for_retired_and_records_them() -> None:
     disk = SimDisk(random.Random(0))
     retired_in_the_middle(disk).close()
-    state, _ = load_state(disk, DIRECTORY)
+    state = load_state(disk, DIRECTORY).state
     assert state is not None
     store_state(disk, DIRECTORY, msgspec.structs.replace(state, absent=None))
     journal = open_journal(disk, settings=TIGHT)
@@ -162,7 +162,7 @@ def test_a_state_of_before_there_was_a_list_takes_holes_for_retired_and_records_
     assert not journal.recovery.losses
     last = journal.shelf.sequences[-1]
     journal.close()
-    upgraded, _ = load_state(disk, DIRECTORY)
+    upgraded = load_state(disk, DIRECTORY).state
     assert upgraded is not None
     assert upgraded.absent == state.absent
     delete(disk, last)

@@ -1,0 +1,237 @@
+"""An error on a read is not known to be damage: asked again, left in its place, met again; and never a new log."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from headwater.core.disk import File
+from headwater.core.errors import Missing, Refused, Unavailable
+from headwater.core.journal.files import FileJournal, StreamRetention
+from headwater.core.journal.files.patience import PATIENCE_S
+from headwater.core.journal.files.planning import plan
+from headwater.core.journal.files.retention import carry_out
+from headwater.core.units import ByteSize
+from tests.core.journal_files.oracle import DIRECTORY, PARTITIONS, Contents, contents, open_journal
+from tests.core.journal_files.test_damage import filled, put, segment
+from tests.sim.disk import SimDisk
+
+A = PARTITIONS[0]
+WHOLE = 1 << 30
+
+
+def written(*, segments: int = 14) -> tuple[SimDisk, Contents, str]:
+    disk = SimDisk(random.Random(0))
+    journal = filled(disk, segments=segments)
+    before, log_id = contents(journal), journal.log_id
+    journal.close()
+    return disk, before, log_id
+
+
+def opened_stubbornly(disk: SimDisk) -> FileJournal:
+    for _ in range(200):
+        try:
+            return open_journal(disk)
+        except Unavailable:
+            continue
+    raise AssertionError("it never starts")
+
+
+def quarantined(disk: SimDisk) -> list[str]:
+    try:
+        return disk.list(f"{DIRECTORY}/quarantine")
+    except Missing:
+        return []
+
+
+@pytest.mark.parametrize("burst", [1, 3, 10, 25, 40, 100, 400])
+def test_a_burst_of_failing_reads_at_a_start_costs_nothing(burst: int) -> None:
+    disk, before, log_id = written()
+    disk.failing_reads = burst
+    journal = opened_stubbornly(disk)
+    assert disk.failing_reads == 0 or burst > 400
+    assert journal.log_id == log_id
+    assert not quarantined(disk)
+    journal.close()
+    journal = open_journal(disk)
+    assert contents(journal) == before, "whatever was put out of use is met again"
+    put(journal, A)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_reads_that_fail_now_and_then_destroy_nothing(seed: int) -> None:
+    disk, before, log_id = written(segments=6)
+    disk.rng = random.Random(seed)
+    added: dict[int, bytes] = {}
+    for _ in range(6):
+        disk.read_error = random.Random(seed).choice((0.1, 0.5, 0.8))
+        try:
+            journal = open_journal(disk)
+        except Unavailable:
+            continue
+        assert journal.log_id == log_id
+        try:
+            offset = journal.bounds(A).end
+            assert offset not in before[A]
+            assert offset not in added, "an offset is given once"
+            put(journal, A, size=9000)
+            added[offset] = bytes(9000)
+            for partition in PARTITIONS:
+                journal.read_sync(partition, 0, bytes_max=1 << 20)
+        except Unavailable:
+            pass
+        journal.close()
+    disk.read_error = 0.0
+    journal = open_journal(disk)
+    found = contents(journal)
+    lost = [*journal.recovery.losses, *journal.take_losses()]
+    for offset in [*before[A], *added]:
+        told = any(x.partition == A and x.first <= offset <= x.last for x in lost)
+        assert offset in found[A] or told
+    assert not quarantined(disk)
+
+
+@pytest.mark.parametrize("burst", [1, 40, 400])
+def test_a_burst_of_failing_reads_while_running_destroys_nothing(burst: int) -> None:
+    disk, before, _ = written()
+    journal = open_journal(disk)
+    disk.failing_reads = burst
+    while disk.failing_reads:
+        try:
+            contents(journal)
+        except Unavailable:
+            continue
+    assert not quarantined(disk)
+    assert len(journal.take_losses()) <= len(PARTITIONS)
+    journal.close()
+    journal = open_journal(disk)
+    assert contents(journal) == before
+
+
+def test_dead_sectors_are_waited_for_a_second_in_all_and_cost_what_lies_on_them() -> None:
+    disk, before, _ = written()
+    disk.dead = [(segment(sequence), 0, WHOLE) for sequence in range(2, 12)]
+    for _ in range(3):
+        disk.paused = 0.0
+        journal = open_journal(disk)
+        found = contents(journal)
+        assert 0.2 < disk.paused <= PATIENCE_S
+        lost = [*journal.recovery.losses, *journal.take_losses()]
+        for partition in PARTITIONS:
+            for offset in before[partition]:
+                told = any(x.partition == partition and x.first <= offset <= x.last for x in lost)
+                assert (offset in found[partition]) != told
+        put(journal, A)
+        before[A][journal.bounds(A).end - 1] = bytes(40)
+        journal.close()
+    assert not quarantined(disk)
+    disk.dead = []
+    assert contents(open_journal(disk)) == before, "and is there when it can be read again"
+
+
+@pytest.mark.parametrize("first", [0, 4096, 8192, 12288])
+def test_the_open_segment_on_dead_sectors(first: int) -> None:
+    """Its end may be hidden: no offset is given twice, and what was acknowledged is not overwritten."""
+    disk, before, _ = written(segments=4)
+    newest = max(name for name in disk.list(DIRECTORY) if name.endswith(".segment"))
+    path = f"{DIRECTORY}/{newest}"
+    given: set[int] = set(before[A])
+    for turn in range(6):
+        disk.dead = [] if turn % 2 else [(path, first, WHOLE)]
+        journal = open_journal(disk)
+        offset = journal.bounds(A).end
+        assert offset not in given
+        put(journal, A)
+        given.add(offset)
+        journal.close()
+    disk.dead = []
+    found = contents(open_journal(disk))[A]
+    assert found.keys() == given
+
+
+def test_both_copies_of_the_state_that_cannot_be_read_are_no_new_log() -> None:
+    disk, before, log_id = written()
+    disk.dead = [(f"{DIRECTORY}/state.{copy}", 0, WHOLE) for copy in "ab"]
+    with pytest.raises(Unavailable, match=r"state\.a: input/output error"):
+        open_journal(disk)
+    disk.dead.pop()
+    assert open_journal(disk).log_id == log_id
+    disk.restart()
+    disk.dead = []
+    assert contents(open_journal(disk)) == before
+
+
+def test_no_segment_that_can_be_read_is_the_device() -> None:
+    disk, before, _ = written(segments=4)
+    disk.dead = [(segment(sequence), 0, WHOLE) for sequence in range(1, 6)]
+    with pytest.raises(Unavailable, match="input/output error"):
+        open_journal(disk)
+    disk.restart()
+    for copy in "ab":
+        disk.take(f"{DIRECTORY}/state.{copy}")
+    with pytest.raises(Unavailable, match="input/output error"):
+        open_journal(disk)
+    disk.restart()
+    disk.dead = []
+    assert contents(open_journal(disk)).keys() == before.keys()
+
+
+def test_files_that_cannot_be_read_go_when_retention_has_passed_them() -> None:
+    disk, _, _ = written()
+    disk.dead = [(segment(2), 0, WHOLE)]
+    for _ in range(2):
+        journal = open_journal(disk)
+        contents(journal)
+        assert segment(2) in {f"{DIRECTORY}/{name}" for name in disk.list(DIRECTORY)}
+        journal.close()
+    journal = open_journal(disk)
+    contents(journal)
+    sent = {partition: journal.bounds(partition).end for partition in journal.partitions()}
+    rule = StreamRetention(bytes_max=ByteSize(1))
+    carry_out(journal, plan(journal, 0, rules={"a": rule, "b.long-name": rule}, sent=sent))
+    assert not journal.shelf.sequences
+    assert segment(2) not in {f"{DIRECTORY}/{name}" for name in disk.list(DIRECTORY)}
+    journal.close()
+    assert not open_journal(disk).recovery.damage
+
+
+@pytest.mark.parametrize("kind", [Missing, Refused])
+def test_a_name_that_is_not_found_once_is_looked_for_again(kind: type[Refused]) -> None:
+    disk, before, _ = written(segments=6)
+    journal = open_journal(disk)
+    found, answered = disk.open, []
+
+    def failing(path: str, *, read_only: bool = False) -> File:
+        if path.endswith(".segment") and path not in answered:
+            answered.append(path)
+            raise kind(f"cannot open: {path}: no")
+        return found(path, read_only=read_only)
+
+    disk.open = failing  # type: ignore[method-assign]
+    assert contents(journal) == before
+    assert not journal.take_losses()
+    journal.close()
+    answered.clear()
+    journal = open_journal(disk)
+    assert contents(journal) == before
+    assert not journal.recovery.losses
+    assert answered
+
+
+def test_a_name_that_is_listed_and_never_found_stays_in_its_place() -> None:
+    disk, before, _ = written(segments=6)
+    journal = open_journal(disk)
+    found = disk.open
+
+    def failing(path: str, *, read_only: bool = False) -> File:
+        if path == segment(1):
+            raise Missing(f"cannot open: {path}: no such file or directory")
+        return found(path, read_only=read_only)
+
+    disk.open = failing  # type: ignore[method-assign]
+    assert contents(journal)[A].keys() < before[A].keys()
+    assert [loss.first for loss in journal.take_losses() if loss.partition == A] == [0]
+    journal.close()
+    disk.open = found  # type: ignore[method-assign]
+    assert contents(open_journal(disk)) == before
