@@ -18,7 +18,7 @@ from __future__ import annotations
 import contextlib
 import random
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import msgspec
@@ -104,6 +104,7 @@ class Appender:
         self.covered: list[int] = []  # replaced by a compacted one; no state says so yet
         self._is_renamed = False  # a compacted one, and that is not durable yet
         self._replaced: list[str] = []  # files whose place was taken, under their second name
+        self.owed: Callable[[], None] = lambda: None  # before the next segment (owed.py)
         self.emptied: list[str] = []  # spares whose names are not durable yet
 
     # writing
@@ -248,6 +249,7 @@ class Appender:
         self.counters.segments_sealed += 1
 
     def _open_next(self) -> OpenSegment:
+        self.owed()
         sequence = self.next_sequence
         salt = self._rng.getrandbits(32)
         header = SegmentHeader(

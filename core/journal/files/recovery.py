@@ -7,7 +7,7 @@
      it. Its torn last frame was never acknowledged and is cut off; it is overwritten by the next commit. So is all of a last
      commit that needed several frames and has not all of them, else there could be records without the notes that say who
      sent them, and a client that repeats would have them stored twice; its frames are whole, so this segment is closed.
-     Where that commit began in segments before this one, those are taken away (spread.py).
+     Where that commit began in segments before this one, those are taken away (spread.py), on a full disk later (owed.py).
      Without step 3's sync, a frame seen in the page cache after SIGKILL could be read by the uplink, sent, and then
      vanish in a power cut: its offsets would be given twice.
   4. tables: last footer, then the open segment's frames on top
@@ -49,6 +49,7 @@ from .holes import (
 )
 from .identity import identity_of
 from .jumps import Jumps
+from .owed import owe, take_away
 from .presence import must_be_well
 from .reservations import Reservations, Reserved, noted
 from .scan import Scan, Stretch, read_blocks, read_through, scan, unread_behind
@@ -467,19 +468,17 @@ class Recovery:
             compacted=sorted(appender.shelf.compacted.items()),
         )
         try:
-            appender.store(new)
+            appender.store(new, gives_room=bool(self._uncommitted))
         except (Unavailable, Refused) as error:
-            if self._report.created or self._uncommitted:
+            if self._report.created:
                 raise
+            if self._uncommitted:
+                owe(appender, self._disk, new, self._uncommitted)
             self._report.warnings.append(
                 f"{error}; the state will be written again at the next start"
             )
             return
-        if self._uncommitted:
-            # gone for good before their offsets are given again
-            for sequence in self._uncommitted:
-                self._disk.remove(names.join(self._directory, names.segment(sequence)))
-            self._disk.sync_directory(self._directory)
+        take_away(appender, self._disk, self._uncommitted)
         for sequence in damaged:
             name = names.segment(sequence)
             moved = quarantine(self._disk, self._directory, name, self._settings)

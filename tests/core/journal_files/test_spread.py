@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 
 import pytest
 
+from headwater.core.errors import Unavailable
 from headwater.core.journal.files import FileJournal
 from headwater.core.record import TopicPartition
 from tests.core.journal_files.oracle import Contents, contents, open_journal
@@ -110,3 +112,54 @@ def test_it_is_taken_away_however_often_that_is_interrupted() -> None:
         assert found(journal) == before, f"seed {seed}"
         assert not journal.recovery.losses
     assert interrupted > 60
+
+
+@pytest.mark.parametrize("frames", [1, 3, 4, 8, 11])
+@pytest.mark.parametrize("keep", [0.5, 1.0])
+def test_a_full_disk_keeps_no_log_with_a_part_of_a_commit_from_starting(
+    frames: int, keep: float
+) -> None:
+    """It is served without that part; nothing is appended before the state says that the part is gone."""
+    for call in range(25):
+        disk, journal = started(call, roll=True)
+        before = found(journal)
+        write = journal.appender.write_frame
+        count = iter(range(frames))
+
+        def some(frame: object, write=write, count=count) -> None:  # type: ignore[no-untyped-def]
+            if next(count, None) is None:
+                raise SimCrash
+            write(frame)
+
+        journal.appender.write_frame = some  # type: ignore[method-assign]
+        with pytest.raises(SimCrash):
+            large(journal)
+        disk.restart(keep=keep)
+        for name in disk.list("/j"):
+            if name.endswith(".spare"):
+                disk.take(f"/j/{name}")
+        disk.full = True
+        journal = open_journal(disk)
+        assert found(journal) == before
+        writer = journal.writer(B)
+        offset = writer.append(1, None, bytes(100))
+        commit = journal.seal()
+        assert commit is not None
+        disk.crash_at = disk.calls + call + 1
+        is_written = False
+        try:
+            with contextlib.suppress(Unavailable):
+                commit.write()
+            disk.full = False
+            commit.write()
+            is_written = True
+        except SimCrash:
+            pass
+        disk.restart(keep=keep)
+        journal = open_journal(disk)
+        now = found(journal)
+        assert now[0][A] == before[0][A]
+        assert now[1] == before[1]
+        expected = {**before[0].get(B, {}), offset: bytes(100)}
+        assert now[0].get(B, {}) == expected or (not is_written and now == before)
+        assert not journal.recovery.losses
