@@ -11,6 +11,7 @@ The model, harsher than any one real file system:
 Every call counts in `calls`; at call number `crash_at` it happens, half-way through a write, and raises SimCrash until
 `restart`. Faults: `full` (growing files raise DiskFull), `read_only`, `write_error` / `sync_error` / `read_error`
 (probabilities of EIO), `failing_reads` (EIO to so many more), `dead` (path, first byte, end: sectors that answer EIO),
+`late_error` (renames of names that end so take effect and raise all the same),
 `lying_sync` (a card that acknowledges without writing), `flip` (bit rot).
 """
 
@@ -153,6 +154,7 @@ class SimDisk:
         self.free = 2**40
         self.paused = 0.0
         self.failing_reads = 0
+        self.late_error = ""
         self.dead: list[tuple[str, int, int]] = []
         self.write_error = self.sync_error = self.read_error = self.name_error = 0.0
         self.locked: set[str] = set()
@@ -278,6 +280,8 @@ class SimDisk:
             raise Missing(f"cannot rename: {old}: no such file or directory")
         self._may_change(old)
         self._change(("rename", old, new, None))
+        if self.late_error and old.endswith(self.late_error):
+            raise Unavailable(f"cannot rename: {old}: input/output error")
 
     def link(self, old: str, new: str) -> None:
         self.step("link")

@@ -410,12 +410,12 @@ class Appender:
         place = names.join(self.directory, names.segment(sequence))
         second = names.join(self.directory, names.replaced(sequence))
         kept = self._keep_file(place, second)
+        self._is_renamed = True  # also where it is refused: it may have taken effect
         try:
             self._disk.rename(path, place)
         except BaseException:
             self._discard(second)
             raise
-        self._is_renamed = True
         if kept:
             self._replaced.append(second)
 

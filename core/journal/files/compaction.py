@@ -27,6 +27,7 @@ durable, a crash between would leave neither; a test does that, and the simulate
 Any refusal by the disk, want of space included, leaves all as it was; the run is planned again, and then loses nothing
 new. The room for the temporary file is in the journal's reserve (`reserve_bytes`), also where the disk is the limit; where
 others have taken it all the same, nothing is written: a log that is full tries again every second.
+A renaming that is refused may have taken effect: the file that stands under the name tells, by its salt.
 The old file of j is not lost with its name: it has a second one, and becomes a spare when the renaming is durable.
 
 Not compacted: the open segment and the newest sealed one (of their frames a crash may still cut some off, and
@@ -49,7 +50,7 @@ from typing import TYPE_CHECKING
 
 from ...batch import BatchHeader, parse_header
 from ...disk import File
-from ...errors import Corrupt, Missing, Refused, Unavailable
+from ...errors import Corrupt, HeadwaterError, Missing, Refused, Unavailable
 from ...record import TopicPartition
 from . import names
 from .frames import (
@@ -109,7 +110,11 @@ def steps(journal: FileJournal, run: Run) -> Generator[None, None, None]:
             rewriting.read_back()
             with shelf.lock:
                 _must_stand(shelf, run)
-                appender.take_place(path, run.last)
+                try:
+                    appender.take_place(path, run.last)
+                except HeadwaterError:
+                    if not _stands(shelf, run.last, rewriting.salt):
+                        raise
                 shelf.replaced(run.members[:-1], run.last, size)
     except (SegmentLost, Damaged):
         return
@@ -118,6 +123,18 @@ def steps(journal: FileJournal, run: Run) -> Generator[None, None, None]:
     appender.counters.compacted_bytes += size
     appender.counters.bytes_written += size
     appender.make_covered_durable()
+
+
+def _stands(shelf: Shelf, sequence: int, salt: int) -> bool:
+    """A renaming that was refused may have taken effect all the same: what stands under the name tells. Where nothing
+    does, the segment is met again by its name, whichever it is, and what is covered is met twice until the next run."""
+    shelf.let_go(sequence)
+    try:
+        found = shelf.open_apart(sequence)
+    except HeadwaterError:
+        return False
+    found.file.close()
+    return found.salt == salt
 
 
 def _must_stand(shelf: Shelf, run: Run) -> None:
@@ -183,7 +200,7 @@ class _Rewriting:
         self._file = file
         self._head = head
         self._sequence = sequence
-        self._salt = salt
+        self.salt = salt
         self._position = BLOCK_BYTES
         self._found = SegmentMap()
         self._pieces: list[tuple[int, int, int]] = []  # position, length and checksum of each write
@@ -233,7 +250,7 @@ class _Rewriting:
         data = encode_frame(
             b"".join(self._body),
             entries=len(self._body),
-            salt=self._salt,
+            salt=self.salt,
             sequence=self._sequence,
             position=self._position,
             commit=self._newest.commit,
@@ -268,16 +285,16 @@ class _Rewriting:
             ends=dict(newest.ends()),
             stream_bytes=newest.stream_bytes,
             data_end=end,
-            salt=self._salt,
+            salt=self.salt,
         )
         _, placed = place_footer(
-            footer, segment_bytes=None, data_end=end, sequence=self._sequence, salt=self._salt
+            footer, segment_bytes=None, data_end=end, sequence=self._sequence, salt=self.salt
         )
         self._write(end, placed)
         first, head = run.first, self._head
         header = head._replace(
             sequence=self._sequence,
-            salt=self._salt,
+            salt=self.salt,
             segment_bytes=0,
             first_covered=first if head.first_covered is None else head.first_covered,
             data_end=end,

@@ -111,17 +111,21 @@ class Shelf:
             keep = type(error) is Refused or sequence in self.unread
             self.set_aside(sequence, str(error), keep=keep)
             raise SegmentLost from error
+        if found.compacted and self.compacted.get(sequence) != (size := found.file.size()):
+            # the state is of a binary that knew none, or a renaming took effect that was refused
+            self._forget(sequence)
+            self.were_compacted({sequence: size})
         found.footer = self._rebuilt.get(sequence) or load_footer(found)
-        if found.compacted and sequence not in self.compacted:
-            # the state is of a binary that knew none
-            self.were_compacted({sequence: found.file.size()})
         self._keep(found)
         return found
 
     def meet_again(self, sequence: int) -> OpenSegment:
         """By its name, whatever is held open. Raises SegmentLost, Unavailable."""
-        self._open.pop(sequence, None)
+        self.let_go(sequence)
         return self.segment(sequence)
+
+    def let_go(self, sequence: int) -> None:
+        self._open.pop(sequence, None)
 
     def _keep(self, segment: OpenSegment) -> None:
         self._open[segment.sequence] = segment

@@ -10,8 +10,15 @@ import pytest
 from headwater.core.clock import ManualClock
 from headwater.core.disk import DiskFull
 from headwater.core.errors import Unavailable
-from headwater.core.journal.files import FileJournal, StreamRetention, WhenFull, names
+from headwater.core.journal.files import (
+    FileJournal,
+    StreamRetention,
+    WhenFull,
+    compaction,
+    names,
+)
 from headwater.core.journal.files.compaction import compact, steps
+from headwater.core.journal.files.inspection import verify
 from headwater.core.journal.files.planning import RetentionPlan, plan
 from headwater.core.journal.files.retention import carry_out, give_up
 from headwater.core.journal.files.runs import Run
@@ -231,3 +238,67 @@ def test_what_has_a_limit_of_age_is_not_kept_young_by_what_it_is_united_with() -
         oldest = min(alarms_of(journal))
         assert clock.wall_ms() - since[oldest] <= (2 * 7 + 1) * day * 1000
     assert journal.counters.segments_compacted > 50
+
+
+@pytest.mark.parametrize("evicted", [False, True])
+@pytest.mark.parametrize("restarted", [False, True])
+@pytest.mark.parametrize("rounds", [1, 2])
+def test_a_renaming_that_takes_effect_and_is_refused_all_the_same(
+    evicted: bool, restarted: bool, rounds: int
+) -> None:
+    """The old footer was held against the new file, all of which was then damaged."""
+    disk = SimDisk(random.Random(0))
+    journal = crowded(disk, 8)
+    if rounds == 2:
+        carry_out(journal, squeezed(journal))
+    before = alarms_of(journal)
+    disk.late_error = ".compacted.tmp"
+    carry_out(journal, squeezed(journal))
+    disk.late_error = ""
+    if evicted:
+        journal.shelf._open.clear()
+    if restarted:
+        journal.close()
+        disk.restart(power_cut=False)
+        journal = open_journal(disk)
+    for _ in range(2):
+        assert alarms_of(journal) == before
+        contents(journal)
+        journal.notes(0)
+        assert not journal.shelf.damaged
+        assert not journal.take_losses()
+        compacted = journal.counters.segments_compacted
+        agreed = squeezed(journal)
+        carry_out(journal, agreed)
+        members = sum(len(run.members) for run in agreed.runs)
+        assert journal.counters.segments_compacted - compacted == members, "none is planned in vain"
+    assert alarms_of(journal) == before
+    journal.close()
+    journal = open_journal(disk)
+    assert alarms_of(journal) == before
+    assert not journal.recovery.losses
+    assert verify(DIRECTORY, disk=disk).whole
+
+
+def test_a_renaming_of_which_nobody_can_tell_whether_it_took_effect(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What is covered stands beside it until the next run; no table of the old file is held against the new one."""
+    disk = SimDisk(random.Random(0))
+    journal = crowded(disk, 8)
+    before = alarms_of(journal)
+    stands = compaction._stands
+    disk.late_error = ".compacted.tmp"
+    with monkeypatch.context() as patch:
+        patch.setattr(compaction, "_stands", lambda *told: stands(*told) and False)
+        with pytest.raises(Unavailable):
+            carry_out(journal, squeezed(journal))
+    disk.late_error = ""
+    for sequence in journal.shelf.sequences:
+        journal.shelf.batches(sequence)
+    assert not journal.shelf.damaged
+    assert not journal.take_losses()
+    carry_out(journal, squeezed(journal))
+    assert alarms_of(journal) == before
+    journal.close()
+    assert alarms_of(open_journal(disk)) == before
