@@ -148,6 +148,20 @@ def unseen_after(
     return [partition for partition in ends if partition not in shown]
 
 
+def first_shown(shelf: Shelf, partition: TopicPartition) -> int:
+    """The first offset that a standing segment shows of it; where none does, none is in the way of any start."""
+    for sequence in list(shelf.sequences):
+        try:
+            summary = shelf.footer(sequence).summary(partition)
+        except SegmentLost:
+            continue
+        if summary is not None:
+            return summary.base
+    found = shelf.active.map if shelf.active is not None else None
+    summary = found.summary(partition) if found is not None else None
+    return summary.base if summary is not None else shelf.floor
+
+
 def records_max(hole: Hole, settings: FileJournalSettings) -> int:
     """How many records of one partition the missing segments can have held; never more of them than a journal has."""
     segment = int(settings.segment_bytes)

@@ -42,6 +42,7 @@ from .holes import (
     Range,
     absent_at_start,
     between,
+    first_shown,
     holds,
     holes_in,
     named_before,
@@ -125,6 +126,14 @@ class Recovery:
 
     def run(self) -> Recovered:
         """Raises Unavailable or Refused where the directory cannot be read or written at all."""
+        try:
+            return self._run()
+        except (
+            SegmentLost
+        ) as error:  # it was opened a moment ago: the next start finds it as it is by then
+            raise Unavailable(f"a segment can be read no more: {error.__cause__}") from error
+
+    def _run(self) -> Recovered:
         state = self._state()
         shelf = Shelf(
             self._directory,
@@ -173,8 +182,10 @@ class Recovery:
         appender.next_sequence = next_sequence
         appender.absent = self._absent
         starts = dict(shelf.ends_before) if self._state_found else self._oldest_starts(shelf)
-        for partition, end in appender.ends.items():  # younger than the state: began at its floor
-            starts.setdefault(partition, min(state.floor, end))
+        for partition, end in appender.ends.items():  # younger than the state: began at its floor,
+            if partition not in starts:  # or before damage raised that, in what can be read again
+                shown = first_shown(shelf, partition) if state.floor else 0
+                starts[partition] = min(state.floor, end, shown)
         self._keep_reserved(shelf, state, ends)
         appender.reserved = dict(self._reserved)
         self._report.warnings += take_spares(self._disk, self._directory, self._settings, appender)
@@ -305,12 +316,9 @@ class Recovery:
         self, shelf: Shelf, ends: dict[TopicPartition, int]
     ) -> tuple[dict[str, int], int, tuple[int, int]]:
         """The newest footer's table on top of the state's. Bytes per stream, last commit, (sequence, end)."""
-        while shelf.sequences:
+        if shelf.sequences:
             last = shelf.sequences[-1]
-            try:
-                footer = shelf.footer(last)
-            except SegmentLost:
-                continue
+            footer = shelf.footer(last)
             for partition, end in footer.ends():
                 ends[partition] = max(end, ends.get(partition, 0))
             stream_bytes = shelf.bytes_before | footer.stream_bytes

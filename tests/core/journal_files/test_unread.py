@@ -8,11 +8,12 @@ import random
 import pytest
 
 from headwater.core.disk import File
-from headwater.core.errors import Missing, Refused, Unavailable
-from headwater.core.journal.files import FileJournal, StreamRetention
+from headwater.core.errors import Missing, OffsetOutOfRange, Refused, Unavailable
+from headwater.core.journal.files import FileJournal, Loss, StreamRetention
 from headwater.core.journal.files.patience import PATIENCE_S
 from headwater.core.journal.files.planning import plan
 from headwater.core.journal.files.retention import carry_out
+from headwater.core.record import TopicPartition
 from headwater.core.units import ByteSize
 from tests.core.journal_files.oracle import DIRECTORY, PARTITIONS, Contents, contents, open_journal
 from tests.core.journal_files.test_damage import filled, put, segment
@@ -236,3 +237,82 @@ def test_a_name_that_is_listed_and_never_found_stays_in_its_place() -> None:
     journal.close()
     disk.open = found  # type: ignore[method-assign]
     assert contents(open_journal(disk)) == before
+
+
+class FailingLife:
+    """Starts, commits and reads on a disk that answers some reads with an error, in a different way each time."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = random.Random(seed)
+        self.disk, before, self.log_id = written(segments=self.rng.randint(3, 7))
+        self.disk.rng = random.Random(seed)
+        self.acknowledged = {(p, o): v for p, found in before.items() for o, v in found.items()}
+        self.given = set(self.acknowledged)
+        self.told: list[Loss] = []
+
+    def fail(self) -> None:
+        rng, disk = self.rng, self.disk
+        match rng.randrange(4):
+            case 0:
+                disk.read_error = rng.choice((0.1, 0.5, 0.9))
+            case 1:
+                disk.failing_reads = rng.randint(1, 200)
+            case 2:
+                several = [name for name in disk.list(DIRECTORY) if name.endswith(".segment")]
+                for name in rng.sample(several, rng.randint(1, min(3, len(several)))):
+                    first = rng.choice((0, 0, 4096, 8192, 20480, 40960))
+                    size = rng.choice((4096, 16384, WHOLE))
+                    disk.dead.append((f"{DIRECTORY}/{name}", first, first + size))
+
+    def mend(self) -> None:
+        self.disk.dead, self.disk.read_error, self.disk.failing_reads = [], 0.0, 0
+
+    def live(self) -> None:
+        rng = self.rng
+        self.fail()
+        try:
+            journal = open_journal(self.disk)
+            assert journal.log_id == self.log_id
+            self.told += journal.recovery.losses
+            for _ in range(rng.randint(0, 6)):
+                self.append(journal, rng.choice(PARTITIONS))
+            self.told += journal.take_losses()
+        except Unavailable:
+            pass
+        self.disk.restart(power_cut=rng.random() < 0.5)
+        self.mend()
+
+    def append(self, journal: FileJournal, partition: TopicPartition) -> None:
+        value = bytes([self.rng.randrange(256)]) * self.rng.choice((40, 9000))
+        offset = journal.writer(partition).append(1, None, value)
+        assert (partition, offset) not in self.given, "an offset is given once"
+        self.given.add((partition, offset))
+        commit = journal.seal()
+        assert commit is not None
+        commit.write()
+        journal.complete(commit)
+        self.acknowledged[partition, offset] = value
+        with contextlib.suppress(Unavailable, OffsetOutOfRange):
+            journal.read_sync(partition, self.rng.randrange(offset + 1), bytes_max=1 << 20)
+
+    def judge(self) -> None:
+        journal = open_journal(self.disk)
+        found = contents(journal)
+        self.told += [*journal.recovery.losses, *journal.take_losses()]
+        for (partition, offset), value in self.acknowledged.items():
+            kept = found.get(partition, {}).get(offset)
+            told = any(x[0] == partition and x.first <= offset <= x.last for x in self.told)
+            assert kept == value or (kept is None and told), f"{partition}/{offset}"
+        assert not quarantined(self.disk)
+
+
+@pytest.mark.parametrize("block", range(4))
+def test_lives_on_a_disk_that_cannot_be_read_now_and_then(block: int) -> None:
+    for seed in range(block, 160, 4):
+        life = FailingLife(seed)
+        for _ in range(8):
+            life.live()
+        try:
+            life.judge()
+        except Exception as error:
+            raise AssertionError(f"seed {seed}") from error
