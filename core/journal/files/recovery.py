@@ -59,7 +59,7 @@ from .settings import FileJournalSettings
 from .shelf import Loss, SegmentLost, Shelf, add_to_tables
 from .spares import take_spares
 from .spread import spread_over
-from .state import PartitionBounds, State, load_state
+from .state import PartitionBounds, State, insist_on_state
 
 
 @dataclass(slots=True)
@@ -214,16 +214,14 @@ class Recovery:
                 except Refused as error:  # nothing of it is needed
                     self._report.warnings.append(str(error))
         self._sequences = sorted(s for n in found if (s := names.segment_sequence(n)) is not None)
-        state, damaged, unread = load_state(self._disk, self._directory)
-        if (
-            state is None and unread
-        ):  # it is the device: a log that is new for that would be a log lost
-            raise Unavailable(f"the log's state cannot be read: {'; '.join(unread)}")
+        state, damaged, unread = insist_on_state(self._disk, self._directory)
         self._report.warnings += [f"{name}: state copy is damaged" for name in damaged]
         if state is not None:
             self._state_found = True
             return state
         log_id = identity_of(self._disk, self._directory, self._sequences)
+        if log_id is None and unread:  # a log that is new for that would be a log lost
+            raise Unavailable(f"the log's state cannot be read: {'; '.join(unread)}")
         if log_id is None:
             self._report.created = not self._sequences and not damaged
             log_id = f"{self._rng.getrandbits(64):016x}"

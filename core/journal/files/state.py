@@ -72,6 +72,10 @@ def decode_state(data: bytes) -> State | None:
         return None
 
 
+# Shorter than a service manager waits for a start.
+INSIST_S = 10
+
+
 class Loaded(NamedTuple):
     """`state`: the newest whole copy. `damaged`: names of copies that are there and not whole; `unread`: why some of them
     could not be read, which is not known to be damage."""
@@ -100,6 +104,17 @@ def load_state(disk: Disk, directory: str) -> Loaded:
         elif best is None or state.generation > best.generation:
             best = state
     return Loaded(best, damaged, unread)
+
+
+def insist_on_state(disk: Disk, directory: str) -> Loaded:
+    """For a start: what cannot be read is asked for again for `INSIST_S`, much longer than a segment, since where both
+    copies count as lost so does what had been given up and what was accounted for."""
+    for _ in range(INSIST_S):
+        found = load_state(disk, directory)
+        if found.state is not None or not found.unread:
+            return found
+        disk.pause(1.0)
+    return load_state(disk, directory)
 
 
 def store_state(disk: Disk, directory: str, state: State) -> None:

@@ -152,13 +152,43 @@ def test_the_open_segment_on_dead_sectors(first: int) -> None:
     assert found.keys() == given
 
 
-def test_both_copies_of_the_state_that_cannot_be_read_are_no_new_log() -> None:
+def test_a_state_that_can_be_read_again_within_seconds_is_waited_for() -> None:
     disk, before, log_id = written()
     disk.dead = [(f"{DIRECTORY}/state.{copy}", 0, WHOLE) for copy in "ab"]
-    with pytest.raises(Unavailable, match=r"state\.a: input/output error"):
+    pause, waited = disk.pause, 0.0
+
+    def well_again(seconds: float) -> None:
+        nonlocal waited
+        pause(seconds)
+        waited += seconds
+        if waited > 4:
+            disk.dead = []
+
+    disk.pause = well_again  # type: ignore[method-assign]
+    journal = open_journal(disk)
+    assert journal.log_id == log_id
+    assert not journal.recovery.warnings
+    assert contents(journal) == before
+
+
+def test_both_copies_of_the_state_on_dead_sectors_are_lost_and_the_log_is_not() -> None:
+    disk, before, log_id = written()
+    disk.dead = [(f"{DIRECTORY}/state.{copy}", 0, WHOLE) for copy in "ab"]
+    journal = open_journal(disk)
+    assert journal.log_id == log_id
+    assert contents(journal) == before
+    put(journal, A)
+    journal.close()
+    disk.dead = []  # other files stand under those names
+    assert len(contents(open_journal(disk))[A]) == len(before[A]) + 1
+
+
+def test_a_state_on_dead_sectors_and_nothing_else_to_tell_whose_log_it_is() -> None:
+    disk, before, _ = written(segments=1)
+    disk.dead = [(f"{DIRECTORY}/state.{copy}", 0, WHOLE) for copy in "ab"]
+    disk.dead += [(segment(sequence), 0, WHOLE) for sequence in range(1, 4)]
+    with pytest.raises(Unavailable, match="input/output error"):
         open_journal(disk)
-    disk.dead.pop()
-    assert open_journal(disk).log_id == log_id
     disk.restart()
     disk.dead = []
     assert contents(open_journal(disk)) == before
