@@ -24,6 +24,7 @@ import contextlib
 import threading
 import zlib
 from collections.abc import Iterator
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from ..core.disk import Disk, NotAFile, number_of
@@ -43,6 +44,8 @@ _CACHE_KIB = 256
 # For whoever has the file open to be done with it, before it is shared.
 _OURS_ALONE_S = 0.5
 _SHARED_S = 5.0
+# A read that fails is repeated after so long, before what it asked for counts as lost.
+_READ_AGAIN_S = (0.1, 0.3, 1.0, 3.0)
 _SCHEMA = """
 CREATE TABLE meta (id INTEGER PRIMARY KEY CHECK (id = 1), log_id TEXT, covers INTEGER, next_number INTEGER);
 CREATE TABLE session (number INTEGER PRIMARY KEY, state BLOB, crc INTEGER);
@@ -93,17 +96,25 @@ class SqliteState:
             return
         except Unavailable:
             pass  # SQLite says in what way
-        try:
-            self._database = self._connect(self._path)
-            (version,) = self._database.execute("PRAGMA user_version").fetchone()
-            (tables,) = self._database.execute("SELECT count(*) FROM sqlite_master").fetchone()
-            if not version and not tables:
-                self._disconnect()  # the process ended before it was made
-            elif version != SCHEMA_VERSION:
-                self._give_up(f"it is of version {version}, this is {SCHEMA_VERSION}")
+        for seconds in (*_READ_AGAIN_S, None):
+            try:
+                self._look_into_it()
+                return
+            except sqlite3.Error as error:
                 self._disconnect()
-        except sqlite3.Error as error:
-            self._give_up(str(error))
+                if seconds is None or not _is_unread(error):
+                    self._give_up(str(error))
+                    return
+            self._disk.pause(seconds)
+
+    def _look_into_it(self) -> None:
+        self._database = self._connect(self._path)
+        (version,) = self._database.execute("PRAGMA user_version").fetchone()
+        (tables,) = self._database.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if not version and not tables:
+            self._disconnect()  # the process ended before it was made
+        elif version != SCHEMA_VERSION:
+            self._give_up(f"it is of version {version}, this is {SCHEMA_VERSION}")
             self._disconnect()
 
     def _connect(self, path: str) -> sqlite3.Connection:
@@ -183,10 +194,19 @@ class SqliteState:
             return
         import sqlite3
 
-        try:
-            yield from self._database.execute(query)
-        except (sqlite3.Error, UnicodeError) as error:
-            self._give_up(f"{query.rpartition(' ')[2]}: {error}")
+        pauses, taken = iter(_READ_AGAIN_S), 0
+        while True:
+            try:
+                for row in islice(self._database.execute(query), taken, None):
+                    yield row
+                    taken += 1
+                return
+            except (sqlite3.Error, UnicodeError) as error:
+                seconds = next(pauses, None) if _is_unread(error) else None
+                if seconds is None:
+                    self._give_up(f"{query.rpartition(' ')[2]}: {error}")
+                    return
+            self._disk.pause(seconds)
 
     def finish_reading(self) -> list[str]:
         if self._damaged:
@@ -344,6 +364,17 @@ def _is_busy(error: sqlite3.OperationalError) -> bool:
     import sqlite3
 
     return error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+def _is_unread(error: Exception) -> bool:
+    """An error of the device, which is not known to be damage: it may be over in a moment."""
+    import sqlite3
+
+    return (
+        isinstance(error, sqlite3.OperationalError)
+        and error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_IOERR
+        and error.sqlite_errorcode != sqlite3.SQLITE_IOERR_SHORT_READ  # the file was cut
+    )
 
 
 def _crc(*parts: object) -> int:

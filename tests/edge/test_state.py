@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import random
+import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -277,3 +280,73 @@ def test_a_pipe_in_its_place_is_put_aside(tmp_path: Path) -> None:
     state.save(ROWS)
     state.close()
     assert everything(opened(tmp_path))[0] == META
+
+
+class Hasty(SystemDisk):
+    """Waits for nothing; what was to be waited is added up."""
+
+    waited = 0.0
+
+    def pause(self, seconds: float) -> None:
+        self.waited += seconds
+
+
+class Failing:
+    """A connection whose reads fail so often: each `execute`, and each row after the first of a result."""
+
+    def __init__(self, database: sqlite3.Connection, times: list[int]) -> None:
+        self._database, self._times = database, times
+        self.close = database.close
+
+    def _fail(self) -> None:
+        if self._times[0] > 0:
+            self._times[0] -= 1
+            error = sqlite3.OperationalError("disk I/O error")
+            error.sqlite_errorcode = sqlite3.SQLITE_IOERR_READ
+            raise error
+
+    def execute(self, query: str) -> Iterator[Any]:
+        return self._rows(self._database.execute(query))
+
+    def _rows(self, found: Iterator[Any]) -> Iterator[Any]:
+        for number, row in enumerate(found):
+            if number == 1:
+                self._fail()
+            yield row
+
+
+@pytest.mark.parametrize(("times", "is_whole"), [(1, True), (4, True), (100, False)])
+def test_a_read_that_fails_for_a_moment_costs_nothing(
+    tmp_path: Path, times: int, is_whole: bool
+) -> None:
+    written(tmp_path)
+    disk = Hasty()
+    state = SqliteState(disk, str(tmp_path / "state"))
+    assert state._database is not None
+    state._database = cast("sqlite3.Connection", Failing(state._database, [times]))
+    meta, sessions, _, losses = everything(state)
+    assert meta == META
+    assert (sessions == [b"one", b"two"]) is is_whole
+    assert (losses == []) is is_whole
+    assert disk.waited > 0.09
+    state.close()
+
+
+def test_a_file_that_cannot_be_opened_for_a_moment_is_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written(tmp_path)
+    times = [3]
+    connected = SqliteState._connected
+
+    def fails_first(self: SqliteState, path: str, **more: Any) -> sqlite3.Connection:
+        if times[0]:
+            times[0] -= 1
+            error = sqlite3.OperationalError("disk I/O error")
+            error.sqlite_errorcode = sqlite3.SQLITE_IOERR_READ
+            raise error
+        return connected(self, path, **more)
+
+    monkeypatch.setattr(SqliteState, "_connected", fails_first)
+    meta, sessions, _, losses = everything(SqliteState(Hasty(), str(tmp_path / "state")))
+    assert (meta, sessions, losses) == (META, [b"one", b"two"], [])
