@@ -44,7 +44,8 @@ def free_port() -> int:
     Restarted daemons need the port they had, so it cannot be left to the daemon (port 0). Taken below the ephemeral range,
     where no outgoing connection of a neighbour takes it while the daemon is down.
     """
-    base = 10_000 + (os.getpid() * 97) % 20_000
+    # neighbours are often processes of the next number: each begins a thousand ports further
+    base = 10_000 + (os.getpid() * 1009) % 20_000
     for port in range(base, base + 2000):
         if port in _reserved:
             continue

@@ -35,6 +35,8 @@ TWIN_MESSAGES = 3000
 TWIN_RECORDINGS = 3
 # then it is condemned, and no more of its states are tried
 TWIN_ACCUSATIONS = 10
+# A broker of others that does not answer in time is asked once more, and then the page says so.
+PEER_TRIES = 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -53,6 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         done = _all(work, options)
     for name in done.failed:
         print(f"not done: {name}; nothing was written")
+    for name in done.unmeasured:
+        print(f"not measured: {name}")
     if done.failed:
         return 1
     runs = [run for found in done.runs for run in found]
@@ -77,6 +81,7 @@ class _Done(NamedTuple):
     twins: list[Twin]
     peers: list[PeerRun]
     failed: list[str]
+    unmeasured: list[str]
 
 
 def _work(options: argparse.Namespace) -> _Work:
@@ -102,7 +107,7 @@ def _all(work: _Work, options: argparse.Namespace) -> _Done:
         return Task(f"twin {name}", lambda: _twin(name, options))
 
     def peer(each: peers.Peer) -> Task[PeerRun]:
-        return Task(f"{each.name}, {each.setting}", lambda: _measured(each, options))
+        return Task(_named(each), lambda: _measured(each, options), tries=PEER_TRIES)
 
     tried = {each.name: scenario(each) for each in work.scenarios}
     twins = [twin(name) for name in work.twins]
@@ -115,8 +120,17 @@ def _all(work: _Work, options: argparse.Namespace) -> _Done:
         [each.result for each in tried.values() if each.results],
         [each.result for each in twins if each.results],
         [each.result for each in measured if each.results],
-        [f"{each.name}: {each.failure.partition(chr(10))[0]}" for each in tasks if each.failure],
+        [_why(each) for each in tasks if each.failure and each not in measured],
+        [each.name for each in measured if each.failure],
     )
+
+
+def _named(peer: peers.Peer) -> str:
+    return f"{peer.name}, {peer.setting}"
+
+
+def _why(task: Task[Any]) -> str:
+    return f"{task.name}: {task.failure.partition(chr(10))[0]}"
 
 
 def _planned(work: _Work, options: argparse.Namespace) -> dict[str, int]:
@@ -151,12 +165,17 @@ def _again(options: argparse.Namespace) -> int:
 def _write(runs: Sequence[Run], done: _Done, options: argparse.Namespace) -> None:
     """The page; or that part of it which was tried."""
     if options.peers_only:
-        text = with_peers(PAGE.read_text(encoding="utf-8"), done.peers, peers.versions())
+        before = PAGE.read_text(encoding="utf-8")
+        text = with_peers(before, done.peers, peers.versions(), done.unmeasured)
     elif options.twins_only:
         text = with_twins(PAGE.read_text(encoding="utf-8"), done.twins)
     else:
         versions = peers.versions()
-        text = page(runs, done.twins, done.peers, peer_versions=versions, seed=options.seed)
+        text = page(
+            *(runs, done.twins, done.peers, done.unmeasured),
+            peer_versions=versions,
+            seed=options.seed,
+        )
     options.page.write_text(text, encoding="utf-8")
     print(f"wrote {options.page}")
 

@@ -68,12 +68,16 @@ def page(
     runs: Sequence[Run],
     twins: Sequence[Twin],
     peers: Sequence[PeerRun],
+    unmeasured: Sequence[str] = (),
     *,
     peer_versions: str,
     seed: int,
 ) -> str:
     parts = [_head(runs), _headwater(runs), _claims(runs), _twins(twins)]
-    parts += [_peers(peers, peer_versions), _repeat(seed, sum(r.result.states for r in runs))]
+    parts += [
+        _peers(peers, peer_versions, unmeasured),
+        _repeat(seed, sum(r.result.states for r in runs)),
+    ]
     return "\n".join([*chain.from_iterable(parts), ""])
 
 
@@ -292,8 +296,10 @@ def _headwater(runs: Sequence[Run]) -> Iterator[str]:
     yield ""
 
 
-def _peers(peers: Sequence[PeerRun], versions: str) -> Iterator[str]:
-    if not peers:
+def _peers(
+    peers: Sequence[PeerRun], versions: str, unmeasured: Sequence[str] = ()
+) -> Iterator[str]:
+    if not peers and not unmeasured:
         return
     yield f"{_PEERS_TITLE}: {versions}\n"
     yield (
@@ -314,6 +320,8 @@ def _peers(peers: Sequence[PeerRun], versions: str) -> Iterator[str]:
             f"| {peer.losing} | {peer.promises:,} | {peer.lost_total:,} | {peer.lost_worst:,} | {peer.not_started} |"
         )
     yield ""
+    for each in unmeasured:
+        yield f"Not measured in this run, because it did not answer in time, twice: {each}.\n"
 
 
 def with_twins(text: str, twins: Sequence[Twin]) -> str:
@@ -323,11 +331,13 @@ def with_twins(text: str, twins: Sequence[Twin]) -> str:
     return before + "\n".join([*_twins(twins), title]) + rest.partition(title)[2]
 
 
-def with_peers(text: str, peers: Sequence[PeerRun], versions: str) -> str:
+def with_peers(
+    text: str, peers: Sequence[PeerRun], versions: str, unmeasured: Sequence[str] = ()
+) -> str:
     """A page whose comparison was measured anew."""
     before, _, rest = text.partition(_PEERS_TITLE)
     _, _, after = rest.partition(_REPEAT_TITLE)
-    return before + "\n".join([*_peers(peers, versions), _REPEAT_TITLE]) + after
+    return before + "\n".join([*_peers(peers, versions, unmeasured), _REPEAT_TITLE]) + after
 
 
 def _repeat(seed: int, states: int) -> Iterator[str]:

@@ -45,6 +45,19 @@ def test_a_task_that_fails_is_named_with_its_step_while_others_are_under_way() -
     assert [other.result, next_one.result] == ["done", "done"]
 
 
+def test_what_measures_others_is_begun_again(tmp_path: Path) -> None:
+    def the_second_time() -> str:
+        if not (tmp_path / "begun").exists():
+            (tmp_path / "begun").touch()
+            return timed_out()
+        return "done"
+
+    tasks = [Task("patient", the_second_time, tries=2), Task("hopeless", timed_out, tries=2)]
+    workers.run(tasks, 2, {})
+    assert (tasks[0].results, tasks[0].failure) == (["done"], "")
+    assert "timed out" in tasks[1].failure
+
+
 def test_a_process_that_dies_is_a_failure_of_its_task_alone() -> None:
     dead, other = ran(killed, lambda: "done")
     assert "ended by itself (-9) in state 4 of 8 of NATS" in dead.failure

@@ -5,7 +5,8 @@ Rules:
                done, at last the task's result or its traceback. One writer, one reader: nobody dies with a lock of others.
   bounded      a step has a bound (`progress.BOUNDS_S`). What takes longer is stuck: the stack of its process is printed,
                then the process is ended, and the task has failed with the step's name and what it waited for.
-  one by one   a task that failed is told at once; the others go on. The caller hears of all at the end.
+  one by one   a task that failed is told at once, and begun again where it may be; the others go on. The caller hears of
+               all at the end.
   ended        is by SIGTERM, which unwinds what is mounted and started; who still runs after UNWIND_SECONDS is killed.
                What is left mounted beneath the scratch folder is detached then, and the folder removed.
 
@@ -46,9 +47,11 @@ T = TypeVar("T")
 class Task(Generic[T]):
     """Runs in a process of its own; `result` is there once it is done, `failure` says why it never will be."""
 
-    def __init__(self, name: str, run: Callable[[], T]) -> None:
+    def __init__(self, name: str, run: Callable[[], T], *, tries: int = 1) -> None:
+        """`tries`: begun so often until it is done; for what measures others, whose troubles are not ours to judge."""
         self.name = name
         self.run = run
+        self.tries = tries
         self.results: list[T] = []
         self.failure = ""
 
@@ -103,6 +106,10 @@ def run(tasks: Sequence[Task[T]], jobs: int, planned: Mapping[str, int]) -> None
                     worker.end()
                     if worker.task.failure:
                         print(f"{worker.task.name} failed: {worker.task.failure}", flush=True)
+                        worker.task.tries -= 1
+                        if worker.task.tries > 0:
+                            worker.task.failure = ""
+                            waiting.append(worker.task)
     finally:
         for worker in running:
             worker.process.terminate()
