@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from headwater.core.batch import decode_batch
+from headwater.core.batch import decode_batch, validate_batch
 from headwater.core.clock import SystemClock
 from headwater.core.disk import SystemDisk, read_whole, replace_whole
 from headwater.core.errors import AlreadyExists, Missing, Refused, Unavailable
@@ -115,6 +115,12 @@ def test_what_is_no_file_in_the_place_of_one_is_not_waited_for(
     os.mknod(path, kind | 0o600)
     journal = open_real(tmp_path)
     put(journal, A)
+    end = journal.bounds(A).end
+    journal.close()
+    journal = open_real(tmp_path)
+    assert journal.bounds(A).end == end
+    (batch,) = journal.read_sync(A, end - 1, bytes_max=1)
+    assert validate_batch(batch).base_offset == end - 1, "what came after it is there"
     journal.close()
 
 
